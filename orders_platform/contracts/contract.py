@@ -1,0 +1,91 @@
+"""What a contract says of a source table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from orders_platform.contracts.column_types import canonical_type
+
+
+class Masking(StrEnum):
+    """What silver keeps of a column with personal data."""
+
+    HMAC = "hmac"
+    """Hex of the keyed SHA-256 HMAC of the UTF-8 text: equal values stay equal, nothing can be read back."""
+    LAST_PART = "last_part"
+    """The text behind the last comma, trimmed: the town of an address."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the source table.
+
+    `source_type` is PostgreSQL's (`numeric(12,2)`), `type` the platform's name of it, which is Iceberg's
+    (`decimal(12, 2)`). `required` means NOT NULL in the shop; a deleted row has only its key.
+    """
+
+    name: str
+    source_type: str
+    required: bool = False
+    description: str = ""
+    masking: Masking | None = None
+    accepted_values: tuple[str, ...] = ()
+
+    @property
+    def type(self) -> str:
+        """Iceberg's name of the type. Raises `UnsupportedTypeError`."""
+        return canonical_type(self.source_type)
+
+    @property
+    def masked_type(self) -> str:
+        """The type from silver on: masked values are text."""
+        return "string" if self.masking else self.type
+
+
+@dataclass(frozen=True)
+class Contract:
+    """A source table: its columns in order, key, owner, and what is kept of it."""
+
+    table: str
+    schema: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    version: str
+    owner: str
+    description: str = ""
+    history: bool = False
+    order_date_column: str | None = None
+    latency_minutes: int = 5
+
+    def column(self, name: str) -> Column:
+        """The column of that name. Raises `KeyError`."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(f"{self.table} has no column {name!r}")
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def key_columns(self) -> tuple[Column, ...]:
+        return tuple(self.column(name) for name in self.key)
+
+    @property
+    def bronze_table(self) -> str:
+        return f"bronze.{self.table}"
+
+    @property
+    def silver_table(self) -> str:
+        return f"silver.{self.table}"
+
+    @property
+    def versions_table(self) -> str | None:
+        """The table of all versions, where history is kept."""
+        return f"silver.{self.table}_versions" if self.history else None
+
+    def topic(self, prefix: str) -> str:
+        """Debezium's topic of the table: `<topic.prefix>.<schema>.<table>`."""
+        return f"{prefix}.{self.schema}.{self.table}"

@@ -1,0 +1,107 @@
+"""Reads contracts: ODCS 3.0 YAML (https://bitol-io.github.io/open-data-contract-standard/), the part of it that the platform uses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from orders_platform.contracts.column_types import UnsupportedTypeError
+from orders_platform.contracts.contract import Column, Contract, Masking
+
+FOLDER = Path(__file__).parent
+
+
+class ContractError(Exception):
+    """A contract cannot be used; the message names the file, the place and the remedy."""
+
+
+@lru_cache
+def load_contracts(folder: Path = FOLDER) -> tuple[Contract, ...]:
+    """Every contract of a folder, by table name.
+
+    Raises:
+        ContractError: for the first file that cannot be used, or when two describe the same table.
+    """
+    contracts = [load_contract(path) for path in sorted(folder.glob("*.yaml"))]
+    tables = [contract.table for contract in contracts]
+    if twice := {table for table in tables if tables.count(table) > 1}:
+        raise ContractError(f"{folder}: more than one contract for {', '.join(sorted(twice))}; keep one file a table")
+    if not contracts:
+        raise ContractError(f"{folder}: no contract (*.yaml) found")
+    return tuple(contracts)
+
+
+def load_contract(path: Path) -> Contract:
+    """One contract. Raises `ContractError`."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        contract = _contract(document)
+    except KeyError as error:
+        raise ContractError(f"{path}: {error.args[0]!r} is missing") from None
+    except (yaml.YAMLError, TypeError, ValueError, UnsupportedTypeError) as error:
+        raise ContractError(f"{path}: {error}") from None
+    if path.stem != contract.table:
+        raise ContractError(f"{path}: describes table {contract.table!r}; the file must be named {contract.table}.yaml")
+    return contract
+
+
+def _contract(document: Mapping[str, Any]) -> Contract:
+    if document["kind"] != "DataContract":
+        raise ValueError(f"kind must be DataContract, not {document['kind']!r}")
+    (table,) = document["schema"]
+    schema, _, name = table["physicalName"].rpartition(".")
+    columns = tuple(_column(prop) for prop in table["properties"])
+    key = [p for p in table["properties"] if p.get("primaryKey")]
+    extra = _custom(document)
+    contract = Contract(
+        table=name,
+        schema=schema or "public",
+        columns=columns,
+        key=tuple(p["name"] for p in sorted(key, key=lambda p: p.get("primaryKeyPosition", 1))),
+        version=str(document["version"]),
+        owner=document["team"][0]["username"],
+        description=document.get("description", {}).get("purpose", ""),
+        history=bool(extra.get("history", False)),
+        order_date_column=extra.get("orderDateColumn"),
+        latency_minutes=next((s["value"] for s in document.get("slaProperties", []) if s["property"] == "latency"), 5),
+    )
+    _check(contract)
+    return contract
+
+
+def _column(prop: Mapping[str, Any]) -> Column:
+    extra = _custom(prop)
+    return Column(
+        name=prop["name"],
+        source_type=prop["physicalType"],
+        required=bool(prop.get("required", False)),
+        description=prop.get("description", ""),
+        masking=Masking(extra["masking"]) if "masking" in extra else None,
+        accepted_values=tuple(extra.get("acceptedValues", ())),
+    )
+
+
+def _custom(node: Mapping[str, Any]) -> dict[str, Any]:
+    return {item["property"]: item["value"] for item in node.get("customProperties", ())}
+
+
+def _check(contract: Contract) -> None:
+    """The rules between the parts of a contract. Raises `ValueError` or `UnsupportedTypeError`."""
+    names = contract.column_names
+    if not contract.key:
+        raise ValueError("no column has primaryKey: true; changes of a table without a key cannot be merged")
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"columns named twice: {', '.join(sorted(twice))}")
+    for column in contract.columns:
+        if column.name.startswith("_"):
+            raise ValueError(f"column {column.name!r}: names that start with _ belong to the platform")
+        if column.masking and column.name in contract.key:
+            raise ValueError(f"column {column.name!r}: a key cannot be masked")
+        if column.masking and column.type != "string":
+            raise ValueError(f"column {column.name!r}: only text can be masked, not {column.source_type}")
+    if contract.order_date_column and contract.order_date_column not in names:
+        raise ValueError(f"orderDateColumn {contract.order_date_column!r} is not a column")

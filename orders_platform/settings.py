@@ -1,0 +1,205 @@
+"""Settings of one installation: a closed list of environments, every mistake named at once, nothing opened.
+
+Values come from environment variables (and a `.env` file in the working directory). Kafka's settings carry librdkafka's
+names, the catalog's are PyIceberg's own (`PYICEBERG_CATALOG__ORDERS__…`) and S3's are the AWS SDK's (`AWS_…`), so that
+whoever knows those tools knows these. `local` has a default for everything; elsewhere what is missing is an error.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import tzinfo
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "ORDERS_PLATFORM_"
+CATALOG = "orders"
+"""PyIceberg's name of the catalog: its settings are `PYICEBERG_CATALOG__ORDERS__*`."""
+
+LOCAL_PII_KEY = "local-development-only"
+
+
+class SettingsError(Exception):
+    """Settings are wrong or missing; the message names every one of them and what to do."""
+
+
+class Ports(BaseSettings):
+    """TCP ports of the local stack, all on 127.0.0.1."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}PORT_", frozen=True, extra="ignore")
+
+    postgres: int = 15432
+    kafka: int = 19092
+    kafka_controller: int = 19093
+    connect: int = 18083
+    clickhouse: int = 18123
+    dagster: int = 3000
+
+
+class Settings(BaseSettings):
+    """Everything an installation can set. Raises `pydantic.ValidationError`; use `load` for a readable error."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", env_file=".env", extra="ignore", frozen=True
+    )
+
+    env: Literal["local", "staging", "production"] = "local"
+    home: Path = Path("var")
+    ports: Ports = Field(default_factory=Ports)
+
+    topic_prefix: str = "orders"
+    topic_schema: str = "public"
+    kafka: dict[str, str] = Field(default_factory=dict)
+    postgres_dsn: str | None = None
+    staging_url: str | None = None
+    clickhouse_url: SecretStr | None = None
+    pii_key: SecretStr | None = None
+    business_time_zone: str = "UTC"
+
+    lag_threshold_records: int = Field(default=5000, ge=1)
+    lag_threshold_seconds: float = Field(default=5.0, gt=0)
+    max_records_per_run: int = Field(default=2_000_000, ge=1)
+    memory_limit: str = "1GB"
+    threads: int = Field(default=2, ge=1)
+
+    @field_validator("home", mode="after")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return home.expanduser().absolute()
+
+    @field_validator("business_time_zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError(f"{name!r} is not an IANA time zone such as 'UTC' or 'Europe/Berlin'") from None
+        return name
+
+    @model_validator(mode="after")
+    def _complete(self) -> Settings:
+        problems = list(_contradictions(self))
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    @property
+    def is_local(self) -> bool:
+        return self.env == "local"
+
+    @cached_property
+    def time_zone(self) -> tzinfo:
+        """The zone whose calendar an order date follows."""
+        return ZoneInfo(self.business_time_zone)
+
+    @cached_property
+    def kafka_config(self) -> dict[str, Any]:
+        """librdkafka settings: `ORDERS_PLATFORM_KAFKA__SASL_USERNAME` becomes `sasl.username`."""
+        given = {name.lower().replace("_", "."): value for name, value in self.kafka.items()}
+        return {"bootstrap.servers": f"127.0.0.1:{self.ports.kafka}", **given}
+
+    @cached_property
+    def postgres(self) -> str:
+        """DSN of the shop's database."""
+        return self.postgres_dsn or f"postgresql://shop@127.0.0.1:{self.ports.postgres}/shop"
+
+    @cached_property
+    def staging(self) -> str:
+        """Folder (an absolute path) or `s3://bucket/prefix` of the staged files, without a slash at the end."""
+        return (self.staging_url or str(self.home / "staging")).rstrip("/")
+
+    @cached_property
+    def clickhouse(self) -> str:
+        """DSN of ClickHouse's HTTP interface, as clickhouse-connect takes it."""
+        if self.clickhouse_url is not None:
+            return self.clickhouse_url.get_secret_value()
+        return f"http://default@127.0.0.1:{self.ports.clickhouse}/default"
+
+    @cached_property
+    def masking_key(self) -> bytes:
+        """Key of the HMAC that pseudonymizes personal data."""
+        return (self.pii_key.get_secret_value() if self.pii_key else LOCAL_PII_KEY).encode()
+
+    @cached_property
+    def s3(self) -> Mapping[str, str]:
+        """S3 access in the AWS SDK's variables, as PyIceberg's `s3.*` properties."""
+        names = {
+            "s3.endpoint": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+            "s3.region": ("AWS_REGION", "AWS_DEFAULT_REGION"),
+            "s3.access-key-id": ("AWS_ACCESS_KEY_ID",),
+            "s3.secret-access-key": ("AWS_SECRET_ACCESS_KEY",),
+            "s3.session-token": ("AWS_SESSION_TOKEN",),
+        }
+        found = {key: next((os.environ[n] for n in alts if os.environ.get(n)), None) for key, alts in names.items()}
+        return {key: value for key, value in found.items() if value}
+
+    @cached_property
+    def catalog_properties(self) -> Mapping[str, str]:
+        """PyIceberg's properties for the catalog: its own settings over the local defaults (SQLite, a folder)."""
+        start = f"PYICEBERG_CATALOG__{CATALOG.upper()}__"
+        own = {
+            name[len(start) :].lower().replace("__", ".").replace("_", "-"): value
+            for name, value in os.environ.items()
+            if name.upper().startswith(start)
+        }
+        local = {
+            "type": "sql",
+            "uri": f"sqlite:///{self.home / 'catalog.db'}",
+            "warehouse": f"file://{self.home / 'warehouse'}",
+        }
+        return {**(local if self.is_local and "uri" not in own else {}), **self.s3, **own}
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    """What is missing or does not fit together, each with its remedy."""
+    problems = []
+    catalog = settings.catalog_properties
+    if not settings.is_local:
+        needed = {
+            f"{PREFIX}KAFKA__BOOTSTRAP_SERVERS": "bootstrap.servers" in {k.lower().replace("_", ".") for k in settings.kafka},
+            f"{PREFIX}POSTGRES_DSN": settings.postgres_dsn is not None,
+            f"{PREFIX}STAGING_URL": settings.staging_url is not None,
+            f"{PREFIX}CLICKHOUSE_URL": settings.clickhouse_url is not None,
+            f"{PREFIX}PII_KEY": settings.pii_key is not None,
+            f"PYICEBERG_CATALOG__{CATALOG.upper()}__URI": "uri" in catalog,
+        }
+        problems += [f"{name} must be set in {settings.env}" for name, there in needed.items() if not there]
+        if catalog.get("type") == "sql":
+            problems.append(
+                f"a SQL catalog is for one machine: set PYICEBERG_CATALOG__{CATALOG.upper()}__TYPE to rest or glue in {settings.env}"
+            )
+        if settings.pii_key and settings.pii_key.get_secret_value() == LOCAL_PII_KEY:
+            problems.append(f"{PREFIX}PII_KEY is the one for local development: choose a secret of your own")
+    if settings.staging_url and "://" in settings.staging_url and not settings.staging_url.startswith("s3://"):
+        problems.append(f"{PREFIX}STAGING_URL must be a folder or s3://bucket/prefix, not {settings.staging_url!r}")
+    ports = settings.ports.model_dump()
+    for port in sorted({p for p in ports.values() if list(ports.values()).count(p) > 1}):
+        names = ", ".join(f"{PREFIX}PORT_{name.upper()}" for name, value in ports.items() if value == port)
+        problems.append(f"port {port} is given twice: {names}")
+    return problems
+
+
+def load(**overrides: Any) -> Settings:
+    """The settings of this process.
+
+    Raises:
+        SettingsError: naming every wrong or missing setting at once.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        lines = [
+            "; ".join(
+                f"{PREFIX}{'__'.join(str(part).upper() for part in e['loc'])}: {e['msg']}"
+                if e["loc"]
+                else e["msg"].removeprefix("Value error, ")
+                for e in error.errors()
+            )
+        ]
+        raise SettingsError("Settings: " + "; ".join(lines)) from None
