@@ -1,7 +1,7 @@
 """Every durable step of a run, by name: the places at which a process may die and at which the tests kill it.
 
 `reach` does nothing unless `ORDERS_PLATFORM_FAULT` names the point (`bronze-after-commit`, or `bronze-after-commit:3`
-for the third time it is passed); then the process ends at once with SIGKILL, as a machine that loses power would end it.
+for the third time it is passed); then the process ends at once with SIGKILL, as if the machine had lost power.
 """
 
 from __future__ import annotations

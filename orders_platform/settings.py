@@ -162,7 +162,8 @@ def _contradictions(settings: Settings) -> list[str]:
     catalog = settings.catalog_properties
     if not settings.is_local:
         needed = {
-            f"{PREFIX}KAFKA__BOOTSTRAP_SERVERS": "bootstrap.servers" in {k.lower().replace("_", ".") for k in settings.kafka},
+            f"{PREFIX}KAFKA__BOOTSTRAP_SERVERS": "bootstrap.servers"
+            in {k.lower().replace("_", ".") for k in settings.kafka},
             f"{PREFIX}POSTGRES_DSN": settings.postgres_dsn is not None,
             f"{PREFIX}STAGING_URL": settings.staging_url is not None,
             f"{PREFIX}CLICKHOUSE_URL": settings.clickhouse_url is not None,
@@ -172,7 +173,8 @@ def _contradictions(settings: Settings) -> list[str]:
         problems += [f"{name} must be set in {settings.env}" for name, there in needed.items() if not there]
         if catalog.get("type") == "sql":
             problems.append(
-                f"a SQL catalog is for one machine: set PYICEBERG_CATALOG__{CATALOG.upper()}__TYPE to rest or glue in {settings.env}"
+                f"a SQL catalog is for one machine: in {settings.env}, set PYICEBERG_CATALOG__{CATALOG.upper()}__TYPE "
+                "to rest or glue"
             )
         if settings.pii_key and settings.pii_key.get_secret_value() == LOCAL_PII_KEY:
             problems.append(f"{PREFIX}PII_KEY is the one for local development: choose a secret of your own")

@@ -1,4 +1,4 @@
-"""Reads contracts: ODCS 3.0 YAML (https://bitol-io.github.io/open-data-contract-standard/), the part of it that the platform uses."""
+"""Reads contracts: the part of the Open Data Contract Standard 3.0 (bitol-io, YAML) that the platform uses."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _check(contract: Contract) -> None:
             raise ValueError(f"column {column.name!r}: names that start with _ belong to the platform")
         if column.masking and column.name in contract.key:
             raise ValueError(f"column {column.name!r}: a key cannot be masked")
-        if column.masking and column.type != "string":
+        if column.type != "string" and column.masking:
             raise ValueError(f"column {column.name!r}: only text can be masked, not {column.source_type}")
     if contract.order_date_column and contract.order_date_column not in names:
         raise ValueError(f"orderDateColumn {contract.order_date_column!r} is not a column")
