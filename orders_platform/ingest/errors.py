@@ -1,0 +1,55 @@
+"""What can go wrong between Kafka and bronze, each by name; every message says where, what is not lost, and what to do."""
+
+from __future__ import annotations
+
+
+class IngestError(Exception):
+    """Base of everything that stops a load of one topic."""
+
+
+class BrokerUnavailableError(IngestError):
+    """The broker does not answer in time. Passes by itself: worth a retry."""
+
+
+class TopicMissingError(IngestError):
+    """The topic of a contract does not exist."""
+
+
+class UnboundedTimestampsError(IngestError):
+    """Producers set the timestamps of a topic and may set any: one record from the future would move all later ones."""
+
+
+class LostRecordsError(IngestError):
+    """Offsets that were never loaded are gone. Continuing needs a decision, because it leaves a gap."""
+
+
+class RecordsExpiredError(LostRecordsError):
+    """The log now starts behind offsets that neither bronze nor staging has."""
+
+
+class OffsetsResetError(LostRecordsError):
+    """The log ends before offsets that bronze already has: it was truncated or replaced."""
+
+
+class TopicRecreatedError(LostRecordsError):
+    """The topic has another id, or lives in another cluster, than the one that was loaded so far."""
+
+
+class PositionFellError(IngestError):
+    """A commit position is lower than an earlier one of its partition and no redelivery: PostgreSQL went back in time."""
+
+
+class StagedFileError(IngestError):
+    """A staged file is not what its name says: cut, altered or of another topic."""
+
+
+class LedgerError(IngestError):
+    """The ledger of a table cannot be believed: missing, unreadable or contradicted by the rows."""
+
+
+class LedgerMissingError(LedgerError):
+    """A table has snapshots but none that is reachable carries a ledger."""
+
+
+class CommitRefusedError(IngestError):
+    """A commit of bronze did not succeed within its attempts. Nothing is lost: the next run takes the same records."""

@@ -1,0 +1,188 @@
+"""A topic as the broker describes it: id, partitions, and the first offsets of moments. Admin calls only, all bounded in time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
+
+from orders_platform.ingest.errors import BrokerUnavailableError, TopicMissingError, UnboundedTimestampsError
+from orders_platform.settings import Settings
+
+T = TypeVar("T")
+
+DAY_MILLISECONDS = 86_400_000
+PASSING = frozenset(
+    {
+        KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._TIMED_OUT_QUEUE,
+        KafkaError._RESOLVE, KafkaError.REQUEST_TIMED_OUT, KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.NETWORK_EXCEPTION,
+    }
+)  # fmt: skip
+"""Error codes that mean "not now": the broker is down, starting, or moving a leader."""
+
+
+@dataclass(frozen=True)
+class LogBounds:
+    """Offsets of one partition: first that is kept, last stable (end for `read_committed`), end of everything written."""
+
+    start: int
+    stable_end: int
+    high_watermark: int
+
+    @property
+    def open_records(self) -> int:
+        """Offsets behind an open transaction; readers of committed records cannot see them yet."""
+        return self.high_watermark - self.stable_end
+
+
+@dataclass(frozen=True)
+class TopicLog:
+    """A topic at one moment. `topic_id` is the broker's, in URL-safe base64: a topic created anew has another."""
+
+    name: str
+    topic_id: str
+    cluster_id: str
+    partitions: Mapping[int, LogBounds]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The first record at or after a moment: its offset and timestamp in milliseconds."""
+
+    offset: int
+    timestamp: int
+
+
+class KafkaAdmin:
+    """Admin calls against one cluster that end, one way or the other, before a deadline shared by all of them.
+
+    Raises:
+        BrokerUnavailableError: from every method, when the time is over or the broker cannot be reached.
+    """
+
+    def __init__(self, settings: Settings, seconds: float = 8.0) -> None:
+        self._deadline = time.monotonic() + seconds
+        self._seconds = seconds
+        self._servers = str(settings.kafka_config["bootstrap.servers"])
+        self._logged: list[str] = []
+        milliseconds = int(seconds * 1000)
+        self._client = AdminClient(
+            {
+                **settings.kafka_config,
+                "socket.timeout.ms": milliseconds,
+                "socket.connection.setup.timeout.ms": max(1000, milliseconds),
+                # Connection errors reach us as exceptions; on stderr they would only repeat.
+                "log_level": 0,
+                "error_cb": lambda error: self._logged.append(str(error)),
+            }
+        )
+
+    def topic(self, name: str) -> TopicLog:
+        """The topic's id and the bounds of its partitions, the last stable offset read first.
+
+        Raises:
+            TopicMissingError: naming the topic.
+        """
+        described = self._ask(lambda left: self._client.describe_topics(TopicCollection([name]), request_timeout=left))
+        cluster = self._call(lambda left: self._client.describe_cluster(request_timeout=left), "describe the cluster")
+        try:
+            description = self._result(described[name], f"describe topic {name}")
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise TopicMissingError(
+                    f"topic {name} does not exist on {self._servers}: start the connector, or check topic_prefix and topic_schema"
+                ) from None
+            raise
+        numbers = [partition.id for partition in description.partitions]
+        latest = OffsetSpec.latest()
+        stable = self._offsets(name, dict.fromkeys(numbers, latest))
+        start = self._offsets(name, dict.fromkeys(numbers, OffsetSpec.earliest()))
+        high = self._offsets(name, dict.fromkeys(numbers, latest), committed=False)
+        bounds = {p: LogBounds(start[p].offset, stable[p].offset, high[p].offset) for p in sorted(numbers)}
+        return TopicLog(name, path_safe(str(description.topic_id)), cluster.cluster_id, bounds)
+
+    def first_at(self, name: str, moments: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Found | None]:
+        """For each (partition, milliseconds since 1970): the first committed record at or after it, None if there is none."""
+        wanted = list(dict.fromkeys(moments))
+        asked = []
+        for partition, moment in wanted:
+            place = {TopicPartition(name, partition): OffsetSpec.for_timestamp(moment)}
+            asked.append(
+                self._ask(
+                    lambda left, place=place: self._client.list_offsets(  # type: ignore[misc]
+                        place, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=left
+                    )
+                )
+            )
+        found = {}
+        for place, futures in zip(wanted, asked, strict=True):
+            (future,) = futures.values()
+            answer = self._result(future, f"look up {_moment(place[1])} in {name}[{place[0]}]")
+            found[place] = None if answer.offset < 0 else Found(answer.offset, answer.timestamp)
+        return found
+
+    def refuse_unbounded_timestamps(self, name: str) -> None:
+        """Raises `UnboundedTimestampsError` where producers may write timestamps more than a day ahead."""
+        resource = ConfigResource(ResourceType.TOPIC, name)
+        futures = self._ask(lambda left: self._client.describe_configs([resource], request_timeout=left))
+        config = self._result(futures[resource], f"read the settings of {name}")
+        ahead = int(config["message.timestamp.after.max.ms"].value)
+        if config["message.timestamp.type"].value != "LogAppendTime" and ahead > DAY_MILLISECONDS:
+            raise UnboundedTimestampsError(
+                f"topic {name} takes any timestamp from its producers, and one record from the future would move all "
+                f"later ones into its day: set message.timestamp.type=LogAppendTime, or message.timestamp.after.max.ms "
+                f"to at most {DAY_MILLISECONDS}; nothing was read"
+            )
+
+    def _offsets(self, name: str, specs: Mapping[int, OffsetSpec], committed: bool = True) -> dict[int, Found]:
+        level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+        places = {TopicPartition(name, partition): spec for partition, spec in specs.items()}
+        futures = self._ask(
+            lambda left: self._client.list_offsets(places, isolation_level=level, request_timeout=left)
+        )
+        answers = {tp.partition: self._result(f, f"list offsets of {name}") for tp, f in futures.items()}
+        return {partition: Found(answer.offset, answer.timestamp) for partition, answer in answers.items()}
+
+    def _left(self) -> float:
+        left = self._deadline - time.monotonic()
+        if left <= 0.05:
+            raise self._unavailable("no answer")
+        return left
+
+    def _ask(self, call: Callable[[float], T]) -> T:
+        return call(self._left())
+
+    def _call(self, call: Callable[[float], Future[Any]], what: str) -> Any:
+        return self._result(self._ask(call), what)
+
+    def _result(self, future: Future[Any], what: str) -> Any:
+        try:
+            return future.result(timeout=self._left())
+        except TimeoutError:
+            raise self._unavailable(f"no answer to: {what}") from None
+        except KafkaException as error:
+            if error.args[0].code() in PASSING:
+                raise self._unavailable(f"{what}: {error.args[0].str()}") from error
+            raise
+
+    def _unavailable(self, what: str) -> BrokerUnavailableError:
+        last = f" (last error: {self._logged[-1]})" if self._logged else ""
+        return BrokerUnavailableError(
+            f"Kafka at {self._servers} did not answer within {self._seconds:g} s: {what}{last}; nothing was read or lost"
+        )
+
+
+def path_safe(base64: str) -> str:
+    """Base64 that can be a folder's name."""
+    return base64.rstrip("=").replace("+", "-").replace("/", "_")
+
+
+def _moment(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat()

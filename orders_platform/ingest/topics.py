@@ -1,0 +1,79 @@
+"""The topics of the contracts: what they are called and how they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from orders_platform.contracts import Contract
+from orders_platform.ingest.errors import BrokerUnavailableError
+from orders_platform.ingest.kafka_admin import PASSING, KafkaAdmin
+from orders_platform.settings import Settings
+
+PARTITIONS = 3
+RETENTION_MILLISECONDS = 7 * 86_400_000
+CREATE_SECONDS = 30.0
+
+
+def topic_name(settings: Settings, contract: Contract) -> str:
+    """The topic that Debezium writes a table's changes to."""
+    return f"{settings.topic_prefix}.{contract.schema}.{contract.table}"
+
+
+def heartbeat_topic(settings: Settings) -> str:
+    """Debezium's heartbeats (`topic.heartbeat.prefix` left at its default)."""
+    return f"__debezium-heartbeat.{settings.topic_prefix}"
+
+
+def transaction_topic(settings: Settings) -> str:
+    """Debezium's transaction metadata (`topic.transaction` left at its default)."""
+    return f"{settings.topic_prefix}.transaction"
+
+
+def topic_id(settings: Settings, contract: Contract) -> str:
+    """The broker's id of the topic. Raises `TopicMissingError`, `BrokerUnavailableError`."""
+    return KafkaAdmin(settings).topic(topic_name(settings, contract)).topic_id
+
+
+def create_topics(settings: Settings, contracts: Iterable[Contract]) -> tuple[str, ...]:
+    """Makes the topics that are missing, and leaves the others as they are.
+
+    A table's topic has 3 partitions and keeps 7 days; heartbeats and transaction metadata need an order of their own
+    and no more than one partition. Timestamps are the broker's: days then follow one clock.
+
+    Returns:
+        The names of the topics made by this call.
+
+    Raises:
+        BrokerUnavailableError: when the broker cannot be reached.
+        KafkaException: when it refuses.
+    """
+    tables = [topic_name(settings, contract) for contract in contracts]
+    config = {
+        "message.timestamp.type": "LogAppendTime",
+        "retention.ms": str(RETENTION_MILLISECONDS),
+        "cleanup.policy": "delete",
+    }
+    wanted = [
+        *(NewTopic(name, num_partitions=PARTITIONS, config=config) for name in tables),
+        *(NewTopic(name, num_partitions=1, config=config) for name in (heartbeat_topic(settings), transaction_topic(settings))),
+    ]
+    client = AdminClient({**settings.kafka_config, "log_level": 0})
+    made = []
+    for name, future in client.create_topics(wanted, request_timeout=CREATE_SECONDS).items():
+        try:
+            future.result(timeout=CREATE_SECONDS + 5)
+        except KafkaException as error:
+            code = error.args[0].code()
+            if code == KafkaError.TOPIC_ALREADY_EXISTS:
+                continue
+            if code in PASSING:
+                raise BrokerUnavailableError(
+                    f"topic {name} was not made: Kafka at {settings.kafka_config['bootstrap.servers']} does not answer "
+                    f"({error.args[0].str()}); start it and repeat, nothing is lost"
+                ) from error
+            raise
+        made.append(name)
+    return tuple(made)
