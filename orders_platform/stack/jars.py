@@ -1,7 +1,7 @@
 """The JVM parts' jars: pinned with SHA-256 in `jgo.lock.toml`, downloaded once per user, checked at every use.
 
 `python -m orders_platform.stack.jars lock` resolves `jgo.toml` anew and writes the lock file. Neither file carries an
-address: jgo asks Maven Central, or whatever `M2_MIRROR` says.
+address: jgo asks Maven Central, or the repositories of the user's own jgo configuration (`~/.config/jgo.conf`).
 """
 
 from __future__ import annotations
@@ -191,18 +191,15 @@ def _download(jar: LockedJar, cache: Path) -> None:
             actual = _sha256(file)
             if actual != jar.sha256:
                 raise JarError(f"{jar}: SHA-256 is {actual}, the lock file says {jar.sha256}; the file was not kept")
-            os.replace(file, target)
+            file.replace(target)
 
 
 def _context(folder: Path) -> MavenContext:
+    from jgo.config import GlobalSettings
     from jgo.maven import MavenContext
 
-    mirror = os.environ.get("M2_MIRROR")
-    return MavenContext(
-        repo_cache=folder,
-        remote_repos={"mirror": mirror.rstrip("/")} if mirror else None,
-        timeout=HTTP_TIMEOUT_SECONDS,
-    )
+    mirrors = GlobalSettings.load().repositories
+    return MavenContext(repo_cache=folder, remote_repos=mirrors or None, timeout=HTTP_TIMEOUT_SECONDS)
 
 
 @contextmanager

@@ -1,0 +1,75 @@
+"""Real parts for all tests, each started once a session in a temporary home with free ports."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from orders_platform.settings import Ports, Settings
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports below the range from which systems take those of outgoing connections: nobody takes them in between."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in found:
+            found.append(port)
+    return found
+
+
+def new_settings(home: Path, **values: object) -> Settings:
+    """Settings of an installation of its own: no `.env`, no port that another one has."""
+    postgres, kafka, controller, connect, clickhouse, dagster = _free_ports(6)
+    ports = Ports(
+        postgres=postgres,
+        kafka=kafka,
+        kafka_controller=controller,
+        connect=connect,
+        clickhouse=clickhouse,
+        dagster=dagster,
+    )
+    return Settings(_env_file=None, home=home, ports=ports, **values)  # type: ignore[call-arg, arg-type]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A fresh home, nothing running."""
+    return new_settings(tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def new_home() -> Iterator[Callable[[str], Path]]:
+    """Makes homes with a space in their path, which are removed at the end."""
+    folders: list[Path] = []
+
+    def make(name: str) -> Path:
+        folder = Path(tempfile.mkdtemp(prefix=f"orders platform {name} "))
+        folders.append(folder)
+        return folder
+
+    yield make
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def broker(new_home: Callable[[str], Path]) -> Iterator[Settings]:
+    """A running Kafka without topics, and nothing else."""
+    from orders_platform.stack.kafka import kafka
+    from orders_platform.stack.supervise import running
+
+    settings = new_settings(new_home("broker"))
+    with running(kafka(settings), print):
+        yield settings
