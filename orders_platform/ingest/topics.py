@@ -19,7 +19,7 @@ CREATE_SECONDS = 30.0
 
 def topic_name(settings: Settings, contract: Contract) -> str:
     """The topic that Debezium writes a table's changes to."""
-    return f"{settings.topic_prefix}.{contract.schema}.{contract.table}"
+    return contract.topic(settings.topic_prefix)
 
 
 def heartbeat_topic(settings: Settings) -> str:

@@ -1,0 +1,262 @@
+"""Whole batches of Kafka records into bronze's columns, in DuckDB: no Python per record.
+
+What cannot be decoded, or breaks its contract, keeps its place with the reason and its raw bytes. Tombstones, heartbeats,
+transaction metadata and logical messages make no row and are counted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+
+import duckdb
+import pyarrow as pa
+
+from orders_platform.contracts import Column, Contract
+from orders_platform.ingest.column_decoding import (
+    Encoding,
+    Form,
+    JsonSql,
+    column_sql,
+    decimal_type,
+    define_macros,
+    quoted,
+    unavailable_sql,
+)
+from orders_platform.ingest.envelope import encodings, envelope_structure, row_structure
+from orders_platform.ingest.unscaled import register
+
+OLD_KEY_HEADER = "__debezium.oldkey"
+
+RECORDS = pa.schema(
+    [
+        pa.field("partition", pa.int32(), nullable=False),
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("timestamp", pa.timestamp("ms", "UTC"), nullable=False),
+        pa.field("key", pa.binary()),
+        pa.field("value", pa.binary()),
+        # A JSON array of [name, base64 of the value], in order; null for none.
+        pa.field("headers", pa.string()),
+    ]
+)
+"""Records as they are staged and decoded."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Counts of one batch, and a query for its rows with the columns of the bronze table in order.
+
+    records = rows + dead + tombstones + skipped. The query reads temporary tables of the connection, which the next
+    batch replaces.
+    """
+
+    records: int
+    rows: int
+    dead: int
+    tombstones: int
+    skipped: int
+    sql: str
+
+
+def decode(
+    con: duckdb.DuckDBPyConnection, contract: Contract, records: pa.Table, topic_id: str, ingest_day: date
+) -> Decoded:
+    """Decodes records (schema `RECORDS`) of one topic and day."""
+    prepare(con, contract)
+    con.register("records", records)
+    con.execute(
+        f"""CREATE OR REPLACE TEMP TABLE envelopes AS
+        SELECT partition, "offset", timestamp, key, headers,
+               TRY(json_transform(TRY(decode(value)), {quoted(envelope_structure(contract))})) AS e
+        FROM records WHERE value IS NOT NULL"""
+    )
+    con.execute(f"CREATE OR REPLACE TEMP TABLE changes AS {_changes_sql(contract, {}, 'e.payload IS NULL')}")
+    _decode_wrapped(con, contract)
+    found = con.execute(
+        """SELECT count(*) FILTER (_problem IS NULL AND NOT _skipped), count(*) FILTER (_problem IS NOT NULL),
+                  count(*) FILTER (_skipped) FROM changes"""
+    ).fetchone()
+    assert found is not None  # noqa: S101
+    rows, dead, skipped = found
+    return Decoded(
+        records.num_rows, rows, dead, records["value"].null_count, skipped, _bronze_sql(contract, topic_id, ingest_day)
+    )
+
+
+def prepare(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+    """Defines the functions that decoding a table needs."""
+    define_macros(con)
+    for column in contract.columns:
+        if decimal := decimal_type(column):
+            register(con, decimal[1])
+
+
+def _decode_wrapped(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+    """Adds the events that carry their schema: each schema tells how its events are encoded."""
+    schemas = con.execute(
+        """SELECT DISTINCT json_extract(decode(r.value), '$.schema')::VARCHAR
+        FROM records r JOIN envelopes USING (partition, "offset") WHERE e.payload IS NOT NULL"""
+    ).fetchall()
+    for (schema,) in schemas:
+        known = encodings(schema)
+        for encoding in known.values():
+            if encoding.form is Form.UNSCALED:
+                register(con, encoding.scale)
+        con.execute(
+            f"""CREATE OR REPLACE TEMP TABLE unwrapped AS
+            SELECT partition, "offset", timestamp, key, headers,
+                   TRY(json_transform(e.payload, {quoted(envelope_structure(contract))})) AS e
+            FROM envelopes JOIN (SELECT partition, "offset", value FROM records) USING (partition, "offset")
+            WHERE e.payload IS NOT NULL AND json_extract(decode(value), '$.schema')::VARCHAR IS NOT DISTINCT FROM ?""",
+            [schema],
+        )
+        con.execute(f"INSERT INTO changes {_changes_sql(contract, known, 'true', 'unwrapped')}")
+
+
+def _changes_sql(contract: Contract, known: Mapping[str, Encoding], where: str, source: str = "envelopes") -> str:
+    """Decoded columns `v0…`, platform columns and `_problem` of the envelopes in `source`."""
+    columns = list(enumerate(contract.columns))
+    texts = [f"plain(j{i}) AS t{i}" for i, _ in columns]
+    unavailable = {i: sql for i, column in columns if (sql := unavailable_sql(column, f"j{i}"))}
+    json_columns = [f"{_json_sql(contract, column)}::VARCHAR AS j{i}" for i, column in columns]
+    values = {
+        i: column_sql(column, JsonSql(f"j{i}", f"t{i}"), known.get(column.name)) for i, column in columns
+    }
+    value_columns = [
+        f"CASE WHEN NOT u{i} THEN {values[i].value} END AS v{i}" if i in unavailable else f"{values[i].value} AS v{i}"
+        for i, _ in columns
+    ]
+    return f"""
+    SELECT partition, "offset", timestamp, headers, op, commit_pos, lsn, tx_id, source_ts, snapshot,
+           {", ".join(f"v{i}" for i, _ in columns)}, {_unavailable_list(contract, unavailable)} AS unavailable,
+           old_key, _skipped,
+           CASE WHEN NOT _skipped THEN {_problem_sql(contract, {i: values[i].problem for i in values}, unavailable)} END AS _problem
+    FROM (SELECT *, {", ".join(value_columns)}
+    FROM (SELECT *, {", ".join(texts)}{"".join(f", {sql} AS u{i}" for i, sql in unavailable.items())}
+    FROM (SELECT *, {", ".join(json_columns)}
+    FROM (SELECT *, {_POSITION}, {_SKIPPED} AS _skipped, {_old_key_sql()} AS old_key,
+                 CASE WHEN op = 'd' THEN {_key_sql(contract)} END AS k
+    FROM (SELECT *, e.op AS op, e.source AS s FROM {source} WHERE {where})))))"""
+
+
+_SECOND = "nullif(trim(split_part(s.sequence, ',', 2), '[]\" '), 'null')"
+_FIRST = "nullif(trim(split_part(s.sequence, ',', 1), '[]\" '), 'null')"
+_POSITION = f"""
+    coalesce(TRY_CAST(s.lsn AS BIGINT), TRY_CAST({_SECOND} AS BIGINT)) AS lsn,
+    coalesce(TRY_CAST({_FIRST} AS BIGINT), TRY_CAST(s.lsn AS BIGINT), TRY_CAST({_SECOND} AS BIGINT)) AS commit_pos,
+    TRY_CAST(s."txId" AS BIGINT) AS tx_id,
+    make_timestamptz(coalesce(TRY_CAST(s.ts_us AS BIGINT), TRY(TRY_CAST(s.ts_ms AS BIGINT) * 1000))) AS source_ts,
+    nullif(s.snapshot, 'false') AS snapshot"""
+_SKIPPED = """
+    coalesce(op = 'm' OR op IS NULL AND e.status IN ('BEGIN', 'END') AND e.id IS NOT NULL
+             OR op IS NULL AND e.ts_ms IS NOT NULL AND s IS NULL AND e.before IS NULL AND e.after IS NULL, false)"""
+
+
+def _json_sql(contract: Contract, column: Column) -> str:
+    """A column's JSON: of a deleted row there is nothing but the key."""
+    name = _name(column.name)
+    if column.name not in contract.key:
+        return f"CASE WHEN op <> 'd' THEN e.after.{name} END"
+    path = quoted(f'$."{column.name}"')
+    return (
+        f"CASE WHEN op = 'd' THEN coalesce(e.before.{name}, k.{name}, json_extract(k.payload, {path})) "
+        f"ELSE e.after.{name} END"
+    )
+
+
+def _key_sql(contract: Contract) -> str:
+    structure = json.dumps({**row_structure(contract.key), "payload": "JSON"})
+    return f"TRY(json_transform(TRY(decode(key)), {quoted(structure)}))"
+
+
+def _old_key_sql() -> str:
+    """The row's key before a change of key, as JSON, from the header that the connector adds to the new row."""
+    found = (
+        f"list_filter(from_json(headers, '[[\"VARCHAR\"]]'), lambda h: h[1] = {quoted(OLD_KEY_HEADER)})[1][2]"
+    )
+    text = f"TRY(decode(from_base64({found})))"
+    return (
+        f"CASE WHEN headers IS NOT NULL AND contains(headers, {quoted(OLD_KEY_HEADER)}) "
+        f"THEN coalesce(TRY(json_extract({text}, '$.payload')::VARCHAR), {text}) END"
+    )
+
+
+def _unavailable_list(contract: Contract, unavailable: Mapping[int, str]) -> str:
+    if not unavailable:
+        return "NULL::VARCHAR[]"
+    names = ", ".join(f"CASE WHEN u{i} THEN {quoted(contract.columns[i].name)} END" for i in unavailable)
+    some = " OR ".join(f"u{i}" for i in unavailable)
+    return f"CASE WHEN {some} THEN list_filter([{names}], lambda n: n IS NOT NULL) END"
+
+
+def _problem_sql(contract: Contract, problems: Mapping[int, str], unavailable: Mapping[int, str]) -> str:
+    """The first reason for which a record is no row of the table, NULL when there is none."""
+    table = f"{contract.schema}.{contract.table}"
+    arms = [
+        ("e IS NULL", _reason("NotJson", "the value is not JSON")),
+        ("op IS NULL", _reason("NotAnEnvelope", "the value is JSON but no Debezium envelope: it has no op")),
+        (
+            "op NOT IN ('c', 'u', 'd', 'r', 't')",
+            _reason("UnknownOperation", "op is none of c, u, d, r, t: ", "left(op, 20)"),
+        ),
+        (
+            f"s.\"table\" <> {quoted(contract.table)} OR s.\"schema\" <> {quoted(contract.schema)}",
+            _reason("OtherTable", f"not of {table}, but of ", "concat_ws('.', s.\"schema\", s.\"table\")"),
+        ),
+        ("lsn IS NULL", _reason("NoPosition", "source has neither lsn nor sequence: the change has no place in order")),
+        ("op = 't'", "NULL"),
+        ("key IS NULL", _reason("MissingKey", "the record has no key")),
+        ("op <> 'd' AND e.after IS NULL", _reason("MissingRow", "after is missing for op ", "op")),
+        (
+            "old_key IS NOT NULL AND NOT coalesce(TRY(json_type(old_key)) = 'OBJECT', false)",
+            _reason("UnreadableHeader", f"header {OLD_KEY_HEADER} is not a JSON object: ", "left(old_key, 100)"),
+        ),
+    ]
+    for i, column in enumerate(contract.columns):
+        absent = f"v{i} IS NULL" + (f" AND NOT u{i}" if i in unavailable else "")
+        arms.append((f"j{i} IS NOT NULL AND {absent}", problems[i]))
+        if column.name in contract.key:
+            arms.append((f"j{i} IS NULL", _reason("MissingKey", f"key column {column.name} is missing or null")))
+        elif column.required:
+            reason = _reason("MissingValue", f"required column {column.name} is missing or null for op ", "op")
+            arms.append((f"j{i} IS NULL AND op <> 'd'", reason))
+    return f"CASE {' '.join(f'WHEN {condition} THEN {reason}' for condition, reason in arms)} END"
+
+
+def _reason(error_class: str, message: str, detail: str = "''") -> str:
+    return f"{{'error_class': {quoted(error_class)}, 'message': {quoted(message)} || {detail}}}"
+
+
+def _bronze_sql(contract: Contract, topic_id: str, ingest_day: date) -> str:
+    """The rows of the batch, good and dead, as bronze's columns, by partition and offset."""
+    columns = [f"v{i} AS {_name(column.name)}" for i, column in enumerate(contract.columns)]
+    common = f"""
+        {quoted(topic_id)} AS _topic_id, partition::INTEGER AS _kafka_partition, "offset" AS _kafka_offset,
+        timestamp::TIMESTAMPTZ AS _kafka_ts, DATE {quoted(ingest_day.isoformat())} AS _ingest_day"""
+    raw_type = "STRUCT(key BLOB, value BLOB, headers VARCHAR)"
+    error_type = "STRUCT(stage VARCHAR, error_class VARCHAR, message VARCHAR, contract_version VARCHAR)"
+    dead_columns = [f"NULL AS {_name(column.name)}" for column in contract.columns]
+    return f"""
+    SELECT * FROM (
+    SELECT {", ".join(columns)},
+        op AS _op, 0::INTEGER AS _epoch, commit_pos AS _commit_pos, lsn AS _lsn, tx_id AS _tx_id,
+        source_ts AS _source_ts, snapshot AS _snapshot, {common},
+        unavailable AS _unavailable, old_key AS _old_key, NULL::{error_type} AS _error, NULL::{raw_type} AS _raw
+    FROM changes WHERE _problem IS NULL AND NOT _skipped
+    UNION ALL
+    SELECT {", ".join(dead_columns)},
+        NULL, 0, c.commit_pos, c.lsn, c.tx_id, c.source_ts, c.snapshot,
+        {common.replace('partition::', 'c.partition::').replace('"offset" AS', 'c."offset" AS').replace('timestamp::', 'c.timestamp::')},
+        NULL, c.old_key,
+        {{'stage': 'decode', 'error_class': c._problem.error_class, 'message': c._problem.message,
+          'contract_version': {quoted(contract.version)}}},
+        {{'key': r.key, 'value': r.value, 'headers': r.headers}}
+    FROM changes c JOIN records r ON c.partition = r.partition AND c."offset" = r."offset"
+    WHERE c._problem IS NOT NULL
+    ) ORDER BY _kafka_partition, _kafka_offset"""
+
+
+def _name(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,71 @@
+"""Debezium's change events as JSON: what is read of the envelope, and what its schema says of the columns.
+
+Source: Debezium 3 documentation, "Debezium connector for PostgreSQL", data change events and data types; Kafka Connect's
+`JsonConverter` for `schemas.enable=true` (`{"schema": …, "payload": …}`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from orders_platform.contracts import Contract
+from orders_platform.ingest.column_decoding import Encoding, Form
+
+_BY_SCHEMA_NAME = {
+    "io.debezium.time.Date": Form.DAYS,
+    "org.apache.kafka.connect.data.Date": Form.DAYS,
+    "io.debezium.time.Timestamp": Form.MILLISECONDS,
+    "org.apache.kafka.connect.data.Timestamp": Form.MILLISECONDS,
+    "io.debezium.time.MicroTimestamp": Form.MICROSECONDS,
+    "io.debezium.time.NanoTimestamp": Form.NANOSECONDS,
+}
+_DECIMAL = "org.apache.kafka.connect.data.Decimal"
+
+
+def envelope_structure(contract: Contract) -> str:
+    """DuckDB's `json_transform` structure of an event: columns stay JSON, to be decoded one by one."""
+    return json.dumps(
+        {
+            "op": "VARCHAR",
+            "before": row_structure(contract.key),
+            "after": row_structure(contract.column_names),
+            "source": {
+                name: "VARCHAR"
+                for name in ("schema", "table", "lsn", "sequence", "txId", "ts_us", "ts_ms", "snapshot")
+            },
+            "ts_ms": "VARCHAR",
+            "status": "VARCHAR",
+            "id": "VARCHAR",
+            "payload": "JSON",
+        }
+    )
+
+
+def row_structure(names: Iterable[str]) -> dict[str, str]:
+    """Columns by name, each as JSON."""
+    return dict.fromkeys(names, "JSON")
+
+
+def encodings(schema: str | None) -> dict[str, Encoding]:
+    """What the schema of an envelope says of each column of `after`; empty when there is none or it is unusable."""
+    try:
+        document = json.loads(schema or "null")
+    except ValueError:
+        return {}
+    if not isinstance(document, dict):
+        return {}
+    rows = [field for field in _fields(document) if field.get("field") in ("after", "before")]
+    return {str(column["field"]): _encoding(column) for row in rows for column in _fields(row) if "field" in column}
+
+
+def _fields(node: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [field for field in node.get("fields") or () if isinstance(field, dict)]
+
+
+def _encoding(column: Mapping[str, Any]) -> Encoding:
+    name = column.get("name")
+    if name == _DECIMAL:
+        return Encoding(Form.UNSCALED, int(column.get("parameters", {}).get("scale", 0)))
+    return Encoding(_BY_SCHEMA_NAME.get(str(name), Form.PLAIN))

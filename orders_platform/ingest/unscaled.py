@@ -1,0 +1,67 @@
+"""Decimals as Kafka Connect's JSON writes them: base64 of the unscaled value, big-endian two's complement."""
+
+from __future__ import annotations
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from duckdb.func import FunctionNullHandling, PythonUDFType
+
+WIDTH = 16
+"""Bytes of a 128-bit decimal. What is longer is refused: more than 38 digits, or needless leading bytes."""
+DIGITS = 38
+LIMIT = 10**DIGITS
+_WORD = 1 << 64
+
+
+def register(con: duckdb.DuckDBPyConnection, scale: int) -> str:
+    """Defines a function from bytes to DECIMAL(38, scale), NULL for what does not fit, and returns its name."""
+    name = f"unscaled_decimal_{scale}"
+    if con.execute("SELECT 1 FROM duckdb_functions() WHERE function_name = ?", [name]).fetchone() is None:
+
+        def function(values: pa.Array) -> pa.Array:
+            return decimals(values, scale)
+
+        con.create_function(
+            name,
+            function,
+            [duckdb.sqltype("BLOB")],
+            duckdb.sqltype(f"DECIMAL({DIGITS}, {scale})"),
+            type=PythonUDFType.ARROW,
+            # A value that does not fit becomes NULL, which DuckDB's default handling refuses.
+            null_handling=FunctionNullHandling.SPECIAL,
+        )
+    return name
+
+
+def decimals(values: pa.Array | pa.ChunkedArray, scale: int) -> pa.Array:
+    """Integers of up to 16 bytes divided by 10^scale; null for empty, longer, or more than 38 digits."""
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    values = values.cast(pa.large_binary())
+    _, offset_buffer, data_buffer = values.buffers()
+    offsets = np.frombuffer(offset_buffer, dtype=np.int64, count=len(values) + 1, offset=values.offset * 8)
+    data = np.frombuffer(data_buffer or b"", dtype=np.uint8)
+    lengths = np.diff(offsets)
+    wide = np.zeros((len(values), WIDTH), dtype=np.uint8)
+    for length in np.unique(lengths[(lengths > 0) & (lengths <= WIDTH)]):
+        rows = np.flatnonzero(lengths == length)
+        digits = data[offsets[rows][:, None] + np.arange(length)]
+        wide[rows] = np.where(digits[:, :1] >= 0x80, 0xFF, 0)
+        wide[rows, WIDTH - length :] = digits
+    little_endian = np.ascontiguousarray(wide[:, ::-1])
+    fits = (lengths > 0) & (lengths <= WIDTH) & _within_digits(little_endian)
+    if values.null_count:
+        fits &= ~values.is_null().to_numpy(zero_copy_only=False)
+    validity = pa.py_buffer(np.packbits(fits, bitorder="little"))
+    return pa.Array.from_buffers(pa.decimal128(DIGITS, scale), len(values), [validity, pa.py_buffer(little_endian)])
+
+
+def _within_digits(little_endian: np.ndarray) -> np.ndarray:
+    """Whether each 128-bit integer lies between -10^38 and 10^38, both excluded."""
+    low = little_endian[:, :8].copy().view("<u8").ravel()
+    high = little_endian[:, 8:].copy().view("<i8").ravel()
+    top, bottom = divmod(LIMIT, _WORD), divmod(-LIMIT, _WORD)
+    below = (high < top[0]) | ((high == top[0]) & (low < np.uint64(top[1])))
+    above = (high > bottom[0]) | ((high == bottom[0]) & (low > np.uint64(bottom[1])))
+    return below & above
