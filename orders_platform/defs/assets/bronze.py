@@ -1,0 +1,66 @@
+"""`bronze_<table>`: every change of a day, typed, exactly once."""
+
+from collections.abc import Iterator
+from datetime import date
+
+import dagster as dg
+
+from orders_platform.contracts import Contract
+from orders_platform.defs.assets.columns import BRONZE, contract_columns, platform_columns, schema_of
+from orders_platform.defs.checks.per_day import DayResult, Event, daily_check, each_day
+from orders_platform.defs.partitions import DAYS
+from orders_platform.defs.resources.platform import Platform
+
+LEDGER_CHECK = "holds_exactly_the_ledger"
+
+
+def bronze_asset(contract: Contract) -> dg.AssetsDefinition:
+    """The asset of one table."""
+    name = f"bronze_{contract.table}"
+
+    @dg.multi_asset(
+        name=name,
+        specs=[
+            dg.AssetSpec(
+                name,
+                deps=[f"staging_{contract.table}"],
+                group_name="bronze",
+                kinds={"iceberg"},
+                owners=[contract.owner],
+                description=f"Every change of `{contract.table}`, typed by its contract, with its place in the order of"
+                " changes. Records that cannot be decoded are rows with their reason and raw bytes.",
+                metadata={
+                    "dagster/table_name": contract.bronze_table,
+                    **schema_of([*contract_columns(contract, masked=False), *platform_columns(BRONZE)]),
+                },
+                partitions_def=DAYS,
+            )
+        ],
+        check_specs=[
+            daily_check(name, LEDGER_CHECK, "The day's rows cover the offsets of the ledger: each once, none missing.")
+        ],
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=name,
+    )
+    def load(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> Iterator[Event]:
+        from orders_platform.ingest.bronze import load_day
+        from orders_platform.ingest.ledger import check_bronze
+
+        def do(day: date) -> DayResult:
+            result = load_day(platform.settings, platform.catalog, contract, day)
+            outcome = check_bronze(platform.catalog, contract, day)
+            return DayResult(
+                {
+                    "rows": result.rows,
+                    "tombstones": result.tombstones,
+                    "skipped": result.skipped,
+                    "dead_letters": result.dead,
+                    "offsets": sum(each.offsets for each in result.ranges),
+                    "snapshot_id": str(result.snapshot_id or ""),
+                },
+                {LEDGER_CHECK: outcome},
+            )
+
+        yield from each_day(context, name, do)
+
+    return load

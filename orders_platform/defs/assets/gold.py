@@ -1,0 +1,89 @@
+"""`gold_*`: dbt's models by order date, written where readers do not see them, tested there, then published together."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from orders_platform.defs.assets.dbt_manifest import DbtModel
+from orders_platform.defs.assets.order_dates import OrderDatesConfig
+from orders_platform.defs.checks.per_day import DayResult, Event, days_done
+from orders_platform.defs.partitions import DAYS
+from orders_platform.defs.resources.dbt import DbtBuild, DbtBuildError, NodeResult
+from orders_platform.defs.resources.passing_errors import retried
+from orders_platform.defs.resources.platform import Platform
+
+if TYPE_CHECKING:
+    from orders_platform.lake.gold_run import GoldResult
+
+OP = "gold"
+
+
+def gold_assets(models: Sequence[DbtModel]) -> dg.AssetsDefinition:
+    """All models as one step: they are tested together, and published together or not at all."""
+
+    @dg.multi_asset(
+        name=OP,
+        specs=[model.spec.replace_attributes(partitions_def=DAYS) for model in models],
+        check_specs=[test for model in models for test in model.tests.values()],
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=OP,
+    )
+    def build(
+        context: dg.AssetExecutionContext, config: OrderDatesConfig, platform: dg.ResourceParam[Platform]
+    ) -> Iterator[Event]:
+        from orders_platform.lake.gold_run import build_gold
+
+        dbt = DbtBuild(context.log.info)
+        try:
+            with retried(context):
+                result = build_gold(
+                    platform.settings,
+                    platform.catalog,
+                    config.dates_of(context),
+                    by_hand=not config.order_dates,
+                    run_dbt=dbt,
+                )
+        except DbtBuildError as error:
+            yield from _checks(models, dbt.results)
+            raise dg.Failure(
+                description=f"gold was not published, readers see what they saw before: {error}", allow_retries=False
+            ) from error
+        for model in models:
+            yield from days_done(context, model.spec.key.to_user_string(), _days(model, result, dbt.results))
+        yield from _checks(models, dbt.results)
+
+    return build
+
+
+def _days(model: DbtModel, result: "GoldResult", said: Mapping[str, NodeResult]) -> dict[date, DayResult]:
+    """Rows of each order date of a model, and the figures of the build."""
+    stored = next(each for each in result.published if each.model == model.spec.key.to_user_string())
+    of_run = {
+        "bytes": stored.bytes,
+        "order_dates": len(result.dates),
+        "stale_dates_left": len(result.left),
+        "seconds": round(said[model.unique_id].seconds, 3),
+        "snapshot_id": str(stored.snapshot_id),
+    }
+    return {
+        day: DayResult({"dagster/partition_row_count": stored.rows.get(day, 0), "rows": stored.rows.get(day, 0), **of_run})
+        for day in result.dates
+    }
+
+
+def _checks(models: Sequence[DbtModel], said: Mapping[str, NodeResult]) -> Iterator[dg.AssetCheckResult]:
+    """dbt's tests that were run, as check results."""
+    for model in models:
+        for unique_id, spec in model.tests.items():
+            if (result := said.get(unique_id)) is None or result.status == "skipped":
+                continue
+            yield dg.AssetCheckResult(
+                asset_key=model.spec.key,
+                check_name=spec.name,
+                passed=result.passed,
+                severity=dg.AssetCheckSeverity.WARN if result.status == "warn" else dg.AssetCheckSeverity.ERROR,
+                description=result.message or None,
+                metadata={"failures": result.failures, "seconds": round(result.seconds, 3)},
+            )

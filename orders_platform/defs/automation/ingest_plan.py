@@ -1,0 +1,117 @@
+"""Which runs the tables that are behind need: pure planning, the same for the sensor and for `sync`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from orders_platform.defs.partitions import contiguous
+from orders_platform.ingest.offsets import OffsetRange
+
+
+@dataclass(frozen=True)
+class UnreadDay:
+    """Records of one table and day that bronze does not have. `oldest` is the first one's time, UTC, if known."""
+
+    table: str
+    day: date
+    ranges: tuple[OffsetRange, ...]
+    records: int
+    oldest: datetime | None = None
+
+
+@dataclass(frozen=True)
+class IngestRun:
+    """One run: tables, a contiguous range of days, and for each table up to where to read each partition."""
+
+    first_day: date
+    last_day: date
+    ranges: Mapping[str, tuple[OffsetRange, ...]]
+    merge_only: tuple[str, ...] = ()
+
+    @property
+    def records(self) -> int:
+        return sum(each.offsets for ranges in self.ranges.values() for each in ranges)
+
+    @property
+    def assets(self) -> list[str]:
+        """Names of the assets to materialize: the whole chain of a table, or its last step where only that is behind."""
+        chains = [f"{layer}_{table}" for table in sorted(self.ranges) for layer in ("staging", "bronze", "silver")]
+        return chains + [f"silver_{table}" for table in sorted(set(self.merge_only) - set(self.ranges))]
+
+    @property
+    def config(self) -> dict[str, object]:
+        """Dagster's run config: offset ranges, never messages."""
+        return {
+            "ops": {
+                f"staging_{table}": {"config": {"ranges": {str(each.partition): [each.first, each.next] for each in ranges}}}
+                for table, ranges in self.ranges.items()
+            }
+        }
+
+    @property
+    def key(self) -> str:
+        """Fingerprint of positions and ends: the same for a repeated tick, another one as soon as anything moved."""
+        what = [
+            f"{self.first_day}/{self.last_day}",
+            *(f"{table}{each}" for table, ranges in sorted(self.ranges.items()) for each in ranges),
+            *(f"merge {table}" for table in sorted(self.merge_only)),
+        ]
+        return hashlib.sha256("\n".join(what).encode()).hexdigest()[:20]
+
+
+def plan_ingest(
+    unread: Iterable[UnreadDay], merge_only: Sequence[str], today: date, max_records: int
+) -> list[IngestRun]:
+    """The runs that carry everything unread, oldest days first; each has one contiguous range of days.
+
+    A run reads at most about `max_records`, the same share for every table: what is beyond waits for the next plan.
+    Tables whose bronze is complete but whose silver is not (a run died in between) are merged by the last run.
+    """
+    waiting = [each for each in unread if each.records]
+    runs = []
+    for first, last in contiguous(each.day for each in waiting):
+        days = [each for each in waiting if first <= each.day <= last]
+        runs.append(_run(days, max_records))
+    if merge_only:
+        if not runs:
+            return [IngestRun(today, today, {}, tuple(sorted(merge_only)))]
+        newest = runs[-1]
+        runs[-1] = IngestRun(newest.first_day, newest.last_day, newest.ranges, tuple(sorted(merge_only)))
+    return runs
+
+
+def _run(days: Sequence[UnreadDay], max_records: int) -> IngestRun:
+    """One run for days that follow each other, cut at the first day at which every table has had its share."""
+    tables = sorted({each.table for each in days})
+    share = max(1, max_records // len(tables))
+    ranges: dict[str, tuple[OffsetRange, ...]] = {}
+    touched: set[date] = set()
+    for table in tables:
+        left = share
+        taken: dict[int, OffsetRange] = {}
+        for each in sorted((d for d in days if d.table == table), key=lambda d: d.day):
+            if left <= 0:
+                break
+            part = _cut(each.ranges, left)
+            left -= sum(p.offsets for p in part)
+            touched.add(each.day)
+            for p in part:
+                before = taken.get(p.partition)
+                taken[p.partition] = OffsetRange(p.partition, before.first if before else p.first, p.next)
+        ranges[table] = tuple(taken[partition] for partition in sorted(taken))
+    return IngestRun(min(touched), max(touched), ranges)
+
+
+def _cut(ranges: Sequence[OffsetRange], records: int) -> list[OffsetRange]:
+    """At most so many offsets, the same share of every partition, from the start of each."""
+    total = sum(each.offsets for each in ranges)
+    if total <= records:
+        return list(ranges)
+    kept = []
+    for each in ranges:
+        take = max(1, each.offsets * records // total)
+        kept.append(OffsetRange(each.partition, each.first, each.first + min(take, each.offsets)))
+    return kept

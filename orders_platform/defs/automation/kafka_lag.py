@@ -1,0 +1,100 @@
+"""The sensor that asks for a run when Kafka has records, or bronze has rows, that silver does not have yet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from orders_platform.defs.automation.behind import Behind, find_behind
+from orders_platform.defs.automation.ingest_plan import IngestRun, plan_ingest
+from orders_platform.defs.automation.run_guard import (
+    ATTEMPT_OF_TAG,
+    KIND_TAG,
+    REASON_TAG,
+    failed_attempts,
+    run_under_way,
+)
+from orders_platform.defs.jobs import INGEST
+from orders_platform.defs.resources.passing_errors import may_pass
+from orders_platform.defs.resources.platform import Platform
+from orders_platform.settings import Settings
+
+KIND = "kafka-lag"
+TICK_SECONDS = 3
+RANGE_START_TAG = "dagster/asset_partition_range_start"
+RANGE_END_TAG = "dagster/asset_partition_range_end"
+
+
+@dg.sensor(
+    job=INGEST,
+    name="kafka_lag",
+    minimum_interval_seconds=TICK_SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Asks for one run for all tables that are behind, as soon as enough records wait or one waits too long."
+    " Makes admin calls only; the run config carries offset ranges.",
+)
+def kafka_lag(
+    context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
+) -> dg.SensorResult | dg.SkipReason:
+    """One tick: a run request for each contiguous range of days that is behind, or the reason for none."""
+    if running := run_under_way(context.instance, KIND):
+        return dg.SkipReason(f"run {running} is queued or running; what it leaves is requested after it")
+    try:
+        behind = find_behind(platform)
+    except Exception as error:
+        if not may_pass(error):
+            raise
+        return dg.SkipReason(f"{type(error).__name__}: {error}")
+    now = datetime.now(UTC)
+    reason = reason_to_run(behind, platform.settings, now)
+    if reason is None:
+        return dg.SkipReason(f"{behind.records} unread records, the oldest {behind.age_seconds(now):.1f} s old")
+    runs = plan_ingest(behind.unread, behind.merge_only, now.date(), platform.settings.max_records_per_run)
+    requests, waits = [], []
+    for run in runs:
+        attempts = failed_attempts(context.instance, run.key)
+        if wait := attempts.wait_seconds(time.time()):
+            waits.append(f"{run.first_day}: failed {attempts.failed} times, next attempt in {wait:.0f} s")
+        else:
+            requests.append(ingest_request(run, reason, attempts.failed))
+    if not requests:
+        return dg.SkipReason("; ".join(waits))
+    return dg.SensorResult(run_requests=requests, asset_events=list(lag_observations(behind, now)))
+
+
+def reason_to_run(behind: Behind, settings: Settings, now: datetime) -> str | None:
+    """Why a run is due, in words for its tag; None while nothing waits long enough."""
+    age = behind.age_seconds(now)
+    if behind.records >= settings.lag_threshold_records:
+        return f"{behind.records} unread records, threshold {settings.lag_threshold_records}"
+    if behind.records and age >= settings.lag_threshold_seconds:
+        return f"oldest of {behind.records} unread records is {age:.0f} s old, threshold {settings.lag_threshold_seconds:g}"
+    if behind.merge_only:
+        return f"silver is behind bronze: {', '.join(behind.merge_only)}"
+    return None
+
+
+def ingest_request(run: IngestRun, reason: str, attempt: int) -> dg.RunRequest:
+    """Dagster's request of a planned run. A repeated tick makes the same run key, and so no second run."""
+    first, last = run.first_day.isoformat(), run.last_day.isoformat()
+    days = {} if first == last else {RANGE_START_TAG: first, RANGE_END_TAG: last}
+    return dg.RunRequest(
+        run_key=f"{run.key}-{attempt}",
+        run_config=run.config,
+        partition_key=first if first == last else None,
+        asset_selection=[dg.AssetKey(name) for name in run.assets],
+        tags={KIND_TAG: KIND, REASON_TAG: reason, ATTEMPT_OF_TAG: run.key, **days},
+    )
+
+
+def lag_observations(behind: Behind, now: datetime) -> Iterable[dg.AssetObservation]:
+    """Unread records and their age as numbers on the topics, at the moments at which a run is asked for."""
+    for table in sorted({each.table for each in behind.unread}):
+        of_table = behind.of(table)
+        yield dg.AssetObservation(
+            f"kafka_{table}",
+            metadata={"lag_records": of_table.records, "lag_seconds": round(of_table.age_seconds(now), 3)},
+        )

@@ -1,0 +1,113 @@
+"""The sensor that asks for the order dates that are stale, by the tables' own marks, to be built again."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+import dagster as dg
+
+from orders_platform.defs.automation.run_guard import (
+    ATTEMPT_OF_TAG,
+    KIND_TAG,
+    REASON_TAG,
+    failed_attempts,
+    run_under_way,
+)
+from orders_platform.defs.jobs import ORDER_DATES
+from orders_platform.defs.partitions import is_partition
+from orders_platform.defs.resources.passing_errors import may_pass
+from orders_platform.defs.resources.platform import Platform
+
+KIND = "stale-order-dates"
+TICK_SECONDS = 3
+GOLD_OPS = ("gold",)
+CLICKHOUSE = "clickhouse_daily_revenue"
+
+
+@dataclass(frozen=True)
+class OrderDatesRun:
+    """One run for a set of order dates, which need not be contiguous. `state` names what they were found stale against."""
+
+    dates: tuple[date, ...]
+    gold: bool
+    state: str = ""
+
+    @property
+    def partition(self) -> date:
+        """The newest of the dates that Dagster knows: the run's partition. Today's if it knows none of them."""
+        known = [day for day in self.dates if is_partition(day)]
+        return max(known) if known else datetime.now(UTC).date()
+
+    @property
+    def config(self) -> dict[str, object]:
+        """Dagster's run config: the order dates of each step."""
+        ops = (*GOLD_OPS, CLICKHOUSE) if self.gold else (CLICKHOUSE,)
+        dates = {"config": {"order_dates": [day.isoformat() for day in sorted(self.dates)]}}
+        return {"ops": dict.fromkeys(ops, dates)}
+
+    @property
+    def key(self) -> str:
+        """Fingerprint of the dates and of what they are stale against."""
+        text = f"{self.gold} {self.state} {' '.join(day.isoformat() for day in sorted(self.dates))}"
+        return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+    @property
+    def reason(self) -> str:
+        what = "gold" if self.gold else "ClickHouse"
+        span = f"{min(self.dates)} … {max(self.dates)}" if len(self.dates) > 1 else str(self.dates[0])
+        return f"{len(self.dates)} order dates stale in {what}: {span}"
+
+
+def plan_order_dates(platform: Platform) -> OrderDatesRun | None:
+    """The run that the tables' own marks ask for: gold's stale dates first, else what ClickHouse has not taken over."""
+    from orders_platform.lake.gold import plan
+    from orders_platform.lake.gold_run import DATES_PER_BUILD
+    from orders_platform.serving.daily_revenue import stale_days
+
+    stale = plan(platform.settings, platform.catalog)
+    if stale.stale_dates:
+        return OrderDatesRun(stale.stale_dates[-DATES_PER_BUILD:], gold=True, state=str(sorted(stale.inputs.items())))
+    late = tuple(stale_days(platform.settings, platform.catalog))
+    return OrderDatesRun(late, gold=False) if late else None
+
+
+@dg.sensor(
+    job=ORDER_DATES,
+    name="stale_order_dates",
+    minimum_interval_seconds=TICK_SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Asks for one run for all order dates that are stale, however far apart: the dates stand in the run's"
+    " config, the newest is its partition.",
+)
+def stale_order_dates(
+    context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
+) -> dg.RunRequest | dg.SkipReason:
+    """One tick: at most one run request for everything stale."""
+    if running := run_under_way(context.instance, KIND):
+        return dg.SkipReason(f"run {running} is queued or running; what it leaves is requested after it")
+    try:
+        run = plan_order_dates(platform)
+    except Exception as error:
+        if not may_pass(error):
+            raise
+        return dg.SkipReason(f"{type(error).__name__}: {error}")
+    if run is None:
+        return dg.SkipReason("no order date is stale")
+    attempts = failed_attempts(context.instance, run.key)
+    if wait := attempts.wait_seconds(time.time()):
+        return dg.SkipReason(f"failed {attempts.failed} times, next attempt in {wait:.0f} s: {run.reason}")
+    return order_dates_request(run, attempts.failed)
+
+
+def order_dates_request(run: OrderDatesRun, attempt: int) -> dg.RunRequest:
+    """Dagster's request of a planned run."""
+    return dg.RunRequest(
+        run_key=f"{run.key}-{attempt}",
+        run_config=run.config,
+        partition_key=run.partition.isoformat(),
+        asset_selection=None if run.gold else [dg.AssetKey(CLICKHOUSE)],
+        tags={KIND_TAG: KIND, REASON_TAG: run.reason, ATTEMPT_OF_TAG: run.key},
+    )

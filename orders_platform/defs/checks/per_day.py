@@ -1,0 +1,150 @@
+"""One result per day, also when a run carries a range of days.
+
+Dagster records a single check result without a day for a range, and nothing at all about the days that went well when
+another one failed. The functions here record each day's rows, metadata and check results as that day's.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
+
+from orders_platform.defs.partitions import DAYS, is_partition, run_days
+from orders_platform.defs.resources.passing_errors import retried
+from orders_platform.lake.outcome import CheckOutcome
+
+Event = dg.MaterializeResult[None] | dg.AssetMaterialization | dg.AssetCheckEvaluation | dg.AssetCheckResult
+Metadata = Mapping[str, int | float | str]
+
+
+@dataclass(frozen=True)
+class DayResult:
+    """What a step says of one day: numbers for the UI, and the outcome of each check by its name."""
+
+    metadata: Metadata
+    checks: Mapping[str, CheckOutcome] = field(default_factory=dict)
+
+
+def daily_check(asset: str, name: str, description: str) -> dg.AssetCheckSpec:
+    """A check with a result for each day; when it fails, nothing after it runs."""
+    with warnings.catch_warnings():
+        # Checks with partitions are a preview feature of Dagster 1.13: the one warning that is accepted.
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        return dg.AssetCheckSpec(name, asset=asset, description=description, blocking=True, partitions_def=DAYS)
+
+
+def each_day(
+    context: dg.AssetExecutionContext, asset: str, do: Callable[[date], DayResult], days: Sequence[date] | None = None
+) -> Iterator[Event]:
+    """Does the work of each day and records it as that day's; days that can be done are done although others fail.
+
+    `days` are the run's partitions unless given; those beyond the run's partitions are recorded one by one.
+
+    Raises:
+        dagster.RetryRequested: an error that may pass; the next attempt starts from what is already committed.
+        dagster.Failure: naming the days that failed. The others stand, and are recorded.
+    """
+    done: dict[date, DayResult] = {}
+    failed: dict[date, Exception] = {}
+    for day in run_days(context) if days is None else days:
+        try:
+            with retried(context):
+                done[day] = do(day)
+        except dg.RetryRequested:
+            raise
+        except Exception as error:  # noqa: BLE001 a day must not take the other days with it; all are named below
+            context.log.error(f"{asset}: {day} failed: {type(error).__name__}: {error}", exc_info=error)
+            failed[day] = error
+    yield from days_failed(asset, done, failed) if failed else days_done(context, asset, done)
+
+
+def days_done(context: dg.AssetExecutionContext, asset: str, done: Mapping[date, DayResult]) -> Iterator[Event]:
+    """Records days that went well: the run's own partitions as its result, others as events of their own."""
+    key = dg.AssetKey(asset)
+    own = run_days(context)
+    for day in own:
+        context.add_asset_metadata(dict(done[day].metadata) if day in done else {}, key, day.isoformat())
+    yield dg.MaterializeResult(asset_key=key)
+    yield from _materializations(key, {day: result for day, result in done.items() if day not in own})
+    selected = {check.name for check in context.selected_asset_check_keys if check.asset_key == key}
+    selected &= {name for result in done.values() for name in result.checks}
+    alone = len(own) == 1
+    for day, result in done.items():
+        if not (alone and day in own):
+            yield from _evaluations(context, key, day, {n: o for n, o in result.checks.items() if n in selected})
+    for name in sorted(selected):
+        of_run = {day: done[day].checks[name] for day in own if day in done and name in done[day].checks}
+        yield _aggregate(key, name, of_run)
+
+
+def days_failed(
+    asset: str, done: Mapping[date, DayResult], failed: Mapping[date, Exception]
+) -> Iterator[dg.AssetMaterialization]:
+    """Records the days that went well and raises `dagster.Failure` for the others."""
+    yield from _materializations(dg.AssetKey(asset), done)
+    reasons = {day.isoformat(): f"{type(error).__name__}: {error}" for day, error in failed.items()}
+    total = len(done) + len(failed)
+    raise dg.Failure(
+        description=f"{asset}: {len(failed)} of {total} days failed ({'; '.join(f'{d}: {r}' for d, r in reasons.items())})."
+        " The other days stand. Repair the cause and materialize the failed days again.",
+        metadata=reasons,
+        allow_retries=False,
+    ) from next(iter(failed.values()))
+
+
+def _materializations(key: dg.AssetKey, done: Mapping[date, DayResult]) -> Iterator[dg.AssetMaterialization]:
+    for day, result in done.items():
+        if is_partition(day):
+            yield dg.AssetMaterialization(key, partition=day.isoformat(), metadata=dict(result.metadata))
+
+
+def _evaluations(
+    context: dg.AssetExecutionContext, key: dg.AssetKey, day: date, checks: Mapping[str, CheckOutcome]
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """The day's check results, tied to the materialization that this run has just recorded for it."""
+    if not checks or not is_partition(day):
+        return
+    wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[day.isoformat()])
+    latest = context.instance.fetch_materializations(wanted, limit=1).records
+    target = (
+        AssetCheckEvaluationTargetMaterializationData(
+            storage_id=latest[0].storage_id, run_id=latest[0].event_log_entry.run_id, timestamp=latest[0].timestamp
+        )
+        if latest
+        else None
+    )
+    for name, outcome in checks.items():
+        yield dg.AssetCheckEvaluation(
+            asset_key=key,
+            check_name=name,
+            passed=outcome.passed,
+            description=outcome.description,
+            metadata=dict(outcome.metadata),
+            target_materialization_data=target,
+            blocking=True,
+            partition=day.isoformat(),
+        )
+
+
+def _aggregate(key: dg.AssetKey, name: str, outcomes: Mapping[date, CheckOutcome]) -> dg.AssetCheckResult:
+    """The run's own result of a check: its only day's, or that of all its days."""
+    if len(outcomes) == 1:
+        (outcome,) = outcomes.values()
+        return dg.AssetCheckResult(
+            asset_key=key,
+            check_name=name,
+            passed=outcome.passed,
+            description=outcome.description,
+            metadata=dict(outcome.metadata),
+        )
+    bad = sorted(day.isoformat() for day, outcome in outcomes.items() if not outcome.passed)
+    return dg.AssetCheckResult(
+        asset_key=key,
+        check_name=name,
+        passed=not bad,
+        description=f"failed for {', '.join(bad)}" if bad else f"passed for each of {len(outcomes)} days",
+        metadata={"days": len(outcomes), "failed_days": len(bad)},
+    )

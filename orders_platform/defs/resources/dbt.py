@@ -1,0 +1,106 @@
+"""dbt through dagster-dbt, imported when the first model is built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dagster_dbt import DbtCliResource
+
+    from orders_platform.lake.gold_workspace import Workspace
+
+PASSED = frozenset({"success", "pass"})
+
+
+class DbtBuildError(Exception):
+    """dbt could not build a model, or one of its tests failed; the message says which."""
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """What dbt says of one model or test: `failures` is the number of rows that a test refused."""
+
+    unique_id: str
+    status: str
+    message: str
+    seconds: float
+    failures: int
+
+    @property
+    def passed(self) -> bool:
+        return self.status in PASSED
+
+
+class DbtBuild:
+    """Runs dbt in a workspace and keeps what it said, also when it failed. One build at a time and object."""
+
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self._log = log
+        self.results: Mapping[str, NodeResult] = {}
+
+    def __call__(self, workspace: Workspace) -> None:
+        """Builds and tests all models of the workspace.
+
+        Raises:
+            DbtBuildError: naming the models and tests that failed.
+        """
+        resource = _installed_dbt()(
+            project_dir=str(_argument(workspace, "--project-dir")), profiles_dir=str(_argument(workspace, "--profiles-dir"))
+        )
+        invocation = resource.cli(
+            ["build", *workspace.dbt_arguments], target_path=workspace.target, raise_on_error=False
+        )
+        said = [str(event) for event in invocation.stream_raw_events()]
+        self.results = _results(invocation.get_artifact) if invocation.process.returncode in (0, 1) else {}
+        bad = [each for each in self.results.values() if not each.passed and each.status not in ("skipped", "warn")]
+        if bad:
+            raise DbtBuildError("; ".join(f"{each.unique_id}: {each.status}: {each.message}" for each in bad))
+        if invocation.process.returncode != 0:
+            raise DbtBuildError(
+                f"dbt ended with {invocation.process.returncode} before it built anything: {' | '.join(said[-5:])}"
+            )
+        self._log(f"dbt built {len(self.results)} models and tests")
+
+
+def _argument(workspace: Workspace, name: str) -> str:
+    return workspace.dbt_arguments[workspace.dbt_arguments.index(name) + 1]
+
+
+def _results(get_artifact: Callable[[Any], Mapping[str, Any]]) -> dict[str, NodeResult]:
+    try:
+        document = get_artifact("run_results.json")
+    except FileNotFoundError:
+        return {}
+    return {
+        each["unique_id"]: NodeResult(
+            each["unique_id"],
+            each["status"],
+            each["message"] or "",
+            each["execution_time"],
+            each["failures"] or 0,
+        )
+        for each in document["results"]
+    }
+
+
+def _installed_dbt() -> type[DbtCliResource]:
+    """dagster-dbt's resource without two of its detours.
+
+    It asks `dbt --version` first, which takes three seconds and asks the package registry for newer versions; and it
+    opens a second handle to dbt's database for metadata, which is of no use here: the database is in dbt's memory.
+    """
+    from dagster_dbt import DbtCliResource
+    from packaging.version import Version
+
+    class InstalledDbt(DbtCliResource):
+        @property
+        def _cli_version(self) -> Version:
+            return Version(version("dbt-core"))
+
+        def _initialize_dbt_core_adapter(self, args: Any) -> None:  # noqa: ARG002 dagster-dbt's signature
+            return None
+
+    return InstalledDbt
