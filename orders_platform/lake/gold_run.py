@@ -1,0 +1,128 @@
+"""One build of gold: plan, dbt, audit, publish, and again on the new head if somebody else published meanwhile.
+
+Dagster and everything else come through here; they differ only in how dbt is started.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from pyiceberg.catalog import Catalog
+
+from orders_platform.lake.commits import ConflictError
+from orders_platform.lake.gold import GoldPlan, discard, note_inputs, plan, prepare, publish
+from orders_platform.lake.gold_models import MANIFEST
+from orders_platform.lake.gold_workspace import Stored, Workspace
+from orders_platform.settings import Settings
+
+ATTEMPTS = 3
+DATES_PER_BUILD = 31
+"""More stale dates than this wait, as pending, for the next build: one build's rows stay within memory and folder."""
+
+
+class GoldAuditError(Exception):
+    """dbt failed, or one of its tests did; nothing was published. `failures` names them."""
+
+    def __init__(self, failures: Collection[str], folder: Path) -> None:
+        self.failures = tuple(failures)
+        super().__init__(
+            f"gold was not published, readers see what they saw before: {'; '.join(failures)} (dbt ran in {folder})"
+        )
+
+
+@dataclass(frozen=True)
+class GoldResult:
+    """What a build published: `rows` per model and date, the snapshots, and the dates still stale when it was planned."""
+
+    dates: tuple[date, ...]
+    published: tuple[Stored, ...]
+    left: tuple[date, ...]
+    attempts: int
+
+    @property
+    def rows(self) -> Mapping[str, Mapping[date, int]]:
+        """Rows of each rebuilt date, by model."""
+        return {stored.model: stored.rows for stored in self.published}
+
+
+def build_gold(
+    settings: Settings,
+    catalog: Catalog,
+    dates: Collection[date] | None = None,
+    *,
+    by_hand: bool = False,
+    run_dbt: Callable[[Workspace], None] | None = None,
+) -> GoldResult:
+    """Rebuilds order dates: the given ones, or the newest that are stale (at most `DATES_PER_BUILD`).
+
+    `run_dbt` runs `dbt build` in the workspace and raises if a model or a test fails. `by_hand`: somebody chose the
+    dates; other dates stay as stale as they were.
+
+    Raises:
+        GoldAuditError: by the default `run_dbt`; nothing is published.
+        ConflictError: others published `ATTEMPTS` times in a row while this one built.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        planned = plan(settings, catalog)
+        chosen = _chosen(planned, dates)
+        if not chosen:
+            if planned.behind_only_by_mark:
+                note_inputs(catalog, planned)
+            return GoldResult((), (), (), attempt)
+        with tempfile.TemporaryDirectory(prefix="orders-platform-gold-") as folder:
+            workspace = prepare(settings, catalog, planned, chosen, Path(folder) / "run", by_hand=by_hand)
+            _reuse_parse(workspace)
+            try:
+                (run_dbt or run_dbt_cli)(workspace)
+                published = publish(catalog, workspace)
+            except ConflictError:
+                if attempt == ATTEMPTS:
+                    raise
+                continue
+            finally:
+                discard(catalog, workspace)
+        left = tuple(day for day in planned.stale_dates if day not in chosen)
+        return GoldResult(chosen, published, left, attempt)
+    raise AssertionError("every attempt returns or raises")
+
+
+def run_dbt_cli(workspace: Workspace) -> None:
+    """`dbt build` in a process of its own. Raises `GoldAuditError` with what failed."""
+    command = [sys.executable, "-m", "dbt.cli.main", "--quiet", "build", *workspace.dbt_arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise GoldAuditError(failed_nodes(workspace) or [done.stdout.strip() or done.stderr.strip()], workspace.folder)
+
+
+def failed_nodes(workspace: Workspace) -> list[str]:
+    """The models and tests that failed in a workspace, with their messages."""
+    file = workspace.target / "run_results.json"
+    if not file.exists():
+        return []
+    results = json.loads(file.read_text(encoding="utf-8"))["results"]
+    return [
+        f"{result['unique_id'].split('.')[2]}: {result['message']}"
+        for result in results
+        if result["status"] in {"error", "fail", "runtime error"}
+    ]
+
+
+def _chosen(planned: GoldPlan, dates: Collection[date] | None) -> tuple[date, ...]:
+    if dates is not None:
+        return tuple(sorted(set(dates)))
+    return planned.stale_dates[-DATES_PER_BUILD:]
+
+
+def _reuse_parse(workspace: Workspace) -> None:
+    """Saves dbt the parsing of the whole project: what it parsed when the manifest was made is still true."""
+    saved = MANIFEST.parent / "partial_parse.msgpack"
+    if saved.exists():
+        shutil.copy(saved, workspace.target / saved.name)
