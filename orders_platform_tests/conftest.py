@@ -73,3 +73,14 @@ def broker(new_home: Callable[[str], Path]) -> Iterator[Settings]:
     settings = new_settings(new_home("broker"))
     with running(kafka(settings), print):
         yield settings
+
+
+@pytest.fixture(scope="session")
+def clickhouse(new_home: Callable[[str], Path]) -> Iterator[Settings]:
+    """A running ClickHouse front with an empty `default` database, and nothing else."""
+    from orders_platform.stack.clickhouse import clickhouse as part
+    from orders_platform.stack.supervise import running
+
+    settings = new_settings(new_home("clickhouse"))
+    with running(part(settings), print):
+        yield settings

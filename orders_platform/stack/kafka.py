@@ -105,9 +105,8 @@ def _format(place: Places, file: Path, report: Report) -> None:
         check=False,
     )
     if done.returncode != 0:
-        raise StackError(
-            f"Kafka's log folder {place.folder} cannot be made: {(done.stdout + done.stderr).strip()[-2000:]}"
-        )
+        said = (done.stdout + done.stderr).strip()[-2000:]
+        raise StackError(f"Kafka's log folder {place.folder} cannot be made: {said}")
 
 
 def cluster_id(place: Places) -> str | None:
@@ -120,16 +119,13 @@ def cluster_id(place: Places) -> str | None:
 
 
 def _answer(settings: Settings, place: Places) -> str:
-    client = AdminClient({"bootstrap.servers": f"127.0.0.1:{settings.ports.kafka}", "log_level": 0})
+    endpoint = f"127.0.0.1:{settings.ports.kafka}"
+    client = AdminClient({"bootstrap.servers": endpoint, "log_level": 0})
     try:
         metadata = client.list_topics(timeout=ANSWER_SECONDS)
     except KafkaException as error:
-        raise UnhealthyError(
-            f"Kafka does not answer at 127.0.0.1:{settings.ports.kafka}: {error.args[0].str()}"
-        ) from error
+        raise UnhealthyError(f"Kafka does not answer at {endpoint}: {error.args[0].str()}") from error
     wanted = cluster_id(place)
     if metadata.cluster_id != wanted:
-        raise UnhealthyError(
-            f"another cluster ({metadata.cluster_id}, not {wanted}) answers at port {settings.ports.kafka}"
-        )
+        raise UnhealthyError(f"another cluster ({metadata.cluster_id}, not {wanted}) answers at {endpoint}")
     return f"{len(metadata.topics)} topics"

@@ -1,4 +1,4 @@
-"""What all parts of the stack have in common: a name, an endpoint, ports, a command, and a question that shows health."""
+"""What all parts of the stack have in common: a name, ports, a command, and a question that shows health."""
 
 from __future__ import annotations
 

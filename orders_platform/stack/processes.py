@@ -27,7 +27,7 @@ KILL_SECONDS = 5.0
 class Command:
     """What to run for a part.
 
-    `mark` is an argument of the command line that no other stack's process has. `user` is whom to become (only root can).
+    `mark` is an argument that no other stack's process has. `user` is whom to become (only root can).
     """
 
     arguments: tuple[str, ...]

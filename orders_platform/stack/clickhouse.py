@@ -1,0 +1,64 @@
+"""The ClickHouse front as a part of the stack."""
+
+from __future__ import annotations
+
+import sys
+import urllib.error
+import urllib.request
+from importlib.metadata import version
+
+from orders_platform.settings import Settings
+from orders_platform.stack.part import Part, Places, Report, UnhealthyError, places
+from orders_platform.stack.processes import Command
+
+NAME = "clickhouse"
+ANSWER_SECONDS = 5
+
+
+def clickhouse(settings: Settings) -> Part:
+    """The server of the dashboard tables."""
+    place = places(settings, NAME)
+    return Part(
+        name=NAME,
+        title="ClickHouse (chdb)",
+        endpoint=f"http://127.0.0.1:{settings.ports.clickhouse}",
+        version=version("chdb-core"),
+        ports={"ORDERS_PLATFORM_PORT_CLICKHOUSE": settings.ports.clickhouse},
+        folder=place.folder,
+        mark=str(place.folder / "data"),
+        log_file=place.log_file,
+        pid_file=place.pid_file,
+        prepare=lambda report: _prepare(settings, place, report),
+        answer=lambda: _answer(settings, place),
+    )
+
+
+def _prepare(settings: Settings, place: Places, report: Report) -> Command:
+    data = place.folder / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    return Command(
+        arguments=(
+            sys.executable,
+            "-m",
+            "orders_platform.stack.clickhouse_front",
+            "--port",
+            str(settings.ports.clickhouse),
+            "--path",
+            str(data),
+        ),
+        mark=str(data),
+        log_file=place.log_file,
+        pid_file=place.pid_file,
+        environment={"TZ": "UTC"},
+        cwd=place.folder,
+    )
+
+
+def _answer(settings: Settings, place: Places) -> str:
+    url = f"http://127.0.0.1:{settings.ports.clickhouse}/?query=SELECT%20path%20FROM%20system.disks"
+    try:
+        with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as response:
+            path = response.read().decode().strip()
+    except (urllib.error.URLError, OSError) as error:
+        raise UnhealthyError(f"ClickHouse does not answer at {settings.ports.clickhouse}: {error}") from error
+    return f"data in {path}"
