@@ -26,6 +26,9 @@ PASSING = frozenset(
     }
 )  # fmt: skip
 """Error codes that mean "not now": the broker is down, starting, or moving a leader."""
+MOVING = frozenset({KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION})
+"""A new topic answers so for some milliseconds: asked again until the deadline."""
+PAUSE_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,10 @@ class Found:
 
     offset: int
     timestamp: int
+
+
+class _LeaderMovingError(BrokerUnavailableError):
+    """A partition's leader is being chosen."""
 
 
 class KafkaAdmin:
@@ -105,7 +112,7 @@ class KafkaAdmin:
         stable = self._offsets(name, dict.fromkeys(numbers, latest))
         start = self._offsets(name, dict.fromkeys(numbers, OffsetSpec.earliest()))
         high = self._offsets(name, dict.fromkeys(numbers, latest), committed=False)
-        bounds = {p: LogBounds(start[p].offset, stable[p].offset, high[p].offset) for p in sorted(numbers)}
+        bounds = {p: LogBounds(start[p], stable[p], high[p]) for p in sorted(numbers)}
         return TopicLog(name, path_safe(str(description.topic_id)), cluster.cluster_id, bounds)
 
     def first_at(self, name: str, moments: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Found | None]:
@@ -141,14 +148,17 @@ class KafkaAdmin:
                 f"to at most {DAY_MILLISECONDS}; nothing was read"
             )
 
-    def _offsets(self, name: str, specs: Mapping[int, OffsetSpec], committed: bool = True) -> dict[int, Found]:
+    def _offsets(self, name: str, specs: Mapping[int, OffsetSpec], committed: bool = True) -> dict[int, int]:
         level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
         places = {TopicPartition(name, partition): spec for partition, spec in specs.items()}
-        futures = self._ask(
-            lambda left: self._client.list_offsets(places, isolation_level=level, request_timeout=left)
-        )
-        answers = {tp.partition: self._result(f, f"list offsets of {name}") for tp, f in futures.items()}
-        return {partition: Found(answer.offset, answer.timestamp) for partition, answer in answers.items()}
+        while True:
+            futures = self._ask(
+                lambda left: self._client.list_offsets(places, isolation_level=level, request_timeout=left)
+            )
+            try:
+                return {tp.partition: self._result(f, f"list offsets of {name}").offset for tp, f in futures.items()}
+            except _LeaderMovingError:
+                time.sleep(PAUSE_SECONDS)
 
     def _left(self) -> float:
         left = self._deadline - time.monotonic()
@@ -168,11 +178,14 @@ class KafkaAdmin:
         except TimeoutError:
             raise self._unavailable(f"no answer to: {what}") from None
         except KafkaException as error:
+            if error.args[0].code() in MOVING and self._left():
+                raise _LeaderMovingError(error.args[0].str()) from error
             if error.args[0].code() in PASSING:
                 raise self._unavailable(f"{what}: {error.args[0].str()}") from error
             raise
 
     def _unavailable(self, what: str) -> BrokerUnavailableError:
+        self._client.poll(0)  # brings what was logged
         last = f" (last error: {self._logged[-1]})" if self._logged else ""
         return BrokerUnavailableError(
             f"Kafka at {self._servers} did not answer within {self._seconds:g} s: {what}{last}; nothing was read or lost"
