@@ -17,8 +17,6 @@ DBT_SOURCES := $(shell find dbt_project -type f \( -name '*.sql' -o -name '*.yml
 
 # Every Dagster run is a fresh interpreter: without bytecode its imports cost 2.5 times as much.
 unexport PYTHONDONTWRITEBYTECODE
-# uv says what it downloads; hard links between file systems fail with a warning that nobody needs to see.
-export UV_LINK_MODE ?= copy
 
 ARGS ?=
 
