@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt.flags import get_flags
 
-from orders_platform.lake.dbt_store import store_model
-from orders_platform.lake.duckdb_engine import configure
+from orders_platform.lake.dbt_store import lay_out, store_model, use_business_days
 from orders_platform.lake.gold_workspace import Workspace
 
 if TYPE_CHECKING:
@@ -31,18 +30,11 @@ class Plugin(BasePlugin):
     def configure_connection(self, conn: DuckDBPyConnection) -> None:
         """What the models read: silver as it was audited, gold as it is, and the order dates being rebuilt."""
         self._connection = conn
-        configure(conn, self._settings)
-        self.configure_cursor(conn)
-        conn.execute("CREATE SCHEMA IF NOT EXISTS gold_run")
-        conn.execute("CREATE TABLE gold_run.order_dates (order_date DATE)")
-        conn.executemany("INSERT INTO gold_run.order_dates VALUES (?)", [[day] for day in self._workspace.dates])
-        for name, select in self._workspace.views.items():
-            conn.execute(f"CREATE SCHEMA IF NOT EXISTS {name.partition('.')[0]}")
-            conn.execute(f"CREATE VIEW {name} AS {select}")
+        lay_out(conn, self._settings, self._workspace)
 
     def configure_cursor(self, cursor: DuckDBPyConnection) -> None:
         """A timestamp's date is a day of the business; DuckDB keeps the zone per session."""
-        cursor.execute(f"SET TimeZone = '{self._settings.business_time_zone}'")
+        use_business_days(cursor, self._settings)
 
     def store(self, target_config: TargetConfig) -> None:
         """Called by the materialization with the relation that holds the model's rows."""

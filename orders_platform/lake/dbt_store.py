@@ -16,7 +16,7 @@ from pyiceberg.types import NestedField
 from orders_platform.fault_points import FaultPoint, reach
 from orders_platform.lake.catalog import ensure_table, open_catalog
 from orders_platform.lake.commits import commit
-from orders_platform.lake.duckdb_engine import scan_files_sql, write_files
+from orders_platform.lake.duckdb_engine import configure, scan_files_sql, write_files
 from orders_platform.lake.gold_files import files_of_dates, live_files, partition_date
 from orders_platform.lake.gold_mark import GoldMark
 from orders_platform.lake.gold_publish import main_head
@@ -29,6 +29,23 @@ PARTITION = "order_date"
 
 class ForeignDateError(Exception):
     """A model returned rows of order dates that are not being rebuilt; they would stand in their partitions twice."""
+
+
+def lay_out(con: DuckDBPyConnection, settings: Settings, workspace: Workspace) -> None:
+    """Makes what the models read: silver and gold as views, and the order dates being rebuilt as a table."""
+    configure(con, settings)
+    use_business_days(con, settings)
+    con.execute("CREATE SCHEMA gold_run")
+    con.execute("CREATE TABLE gold_run.order_dates (order_date DATE)")
+    con.executemany("INSERT INTO gold_run.order_dates VALUES (?)", [[day] for day in workspace.dates])
+    for name, select in workspace.views.items():
+        con.execute(f"CREATE SCHEMA IF NOT EXISTS {name.partition('.')[0]}")
+        con.execute(f"CREATE VIEW {name} AS {select}")
+
+
+def use_business_days(con: DuckDBPyConnection, settings: Settings) -> None:
+    """Lets `cast(timestamp as date)` give the day in the business time zone, in this session."""
+    con.execute(f"SET TimeZone = '{settings.business_time_zone}'")
 
 
 def store_model(con: DuckDBPyConnection, settings: Settings, workspace: Workspace, model: str, rows: str) -> Stored:
@@ -67,7 +84,8 @@ def store_model(con: DuckDBPyConnection, settings: Settings, workspace: Workspac
 
 def _refuse_foreign_dates(con: DuckDBPyConnection, model: str, rows: str) -> None:
     foreign = con.execute(
-        f"SELECT DISTINCT {PARTITION} FROM {rows} ANTI JOIN gold_run.order_dates USING ({PARTITION}) ORDER BY ALL LIMIT 5"
+        f"SELECT DISTINCT {PARTITION} FROM {rows} ANTI JOIN gold_run.order_dates USING ({PARTITION}) "
+        "ORDER BY ALL LIMIT 5"
     ).fetchall()
     if foreign:
         days = ", ".join(str(row[0]) for row in foreign)

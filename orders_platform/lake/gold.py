@@ -19,6 +19,7 @@ from pyiceberg.table import Table
 from orders_platform.contracts import load_contracts
 from orders_platform.fault_points import FaultPoint, reach
 from orders_platform.lake.commits import commit
+from orders_platform.lake.dbt_store import use_business_days
 from orders_platform.lake.duckdb_engine import connect
 from orders_platform.lake.gold_files import date_sequences
 from orders_platform.lake.gold_mark import GoldMark, read_mark
@@ -80,7 +81,7 @@ def plan(settings: Settings, catalog: Catalog) -> GoldPlan:
     tables: dict[str, tuple[GoldModel, Table | None]] = {m.name: (m, load(catalog, m.identifier)) for m in models}
     plans = []
     with connect(settings) as con:
-        con.execute(f"SET TimeZone = '{settings.business_time_zone}'")
+        use_business_days(con, settings)
         for model, table in tables.values():
             head = main_head(table) if table else None
             mark = read_mark(table) if table else None
@@ -113,7 +114,7 @@ def prepare(
     for task in tasks:
         drop_abandoned_branches(catalog, task.identifier)
     with connect(settings) as con:
-        con.execute(f"SET TimeZone = '{settings.business_time_zone}'")
+        use_business_days(con, settings)
         views = _views(con, settings, catalog, planned, chosen)
     workspace = Workspace(folder, new_branch_name(), chosen, tasks, views)
     workspace.write(settings)

@@ -1,6 +1,6 @@
 """What the dbt models of gold say of themselves in their YAML: table, sort order, and what makes their dates stale.
 
-It is read from the models' files, not from dbt's manifest, so that what is stale can be asked without parsing the project.
+It is read from the models' files, not from dbt's manifest, so that what is stale can be asked without a parsed project.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def fast_forward(table: Table, branch: str, *, forked_at: int | None, to: int) -
     After an answer that was lost, whether it was published is read from the table.
 
     Raises:
-        ConflictError: main has moved since the fork; nothing is published, and the dates must be rebuilt on its new head.
+        ConflictError: main has moved since the fork; nothing is published, the dates must be rebuilt on its new head.
         CommitUnknownError: no answer, and main has not moved (so far).
     """
     updates = (

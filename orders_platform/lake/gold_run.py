@@ -40,7 +40,7 @@ class GoldAuditError(Exception):
 
 @dataclass(frozen=True)
 class GoldResult:
-    """What a build published: `rows` per model and date, the snapshots, and the dates still stale when it was planned."""
+    """What a build published. `left`: the dates that were stale too, when it was planned, and still are."""
 
     dates: tuple[date, ...]
     published: tuple[Stored, ...]

@@ -72,7 +72,6 @@ def _orders_of_dates(con: DuckDBPyConnection, source: str, column: str, dates: S
 
 def _empty(contract: Contract) -> str:
     columns = ", ".join(
-        f"CAST(NULL AS {duckdb_type(str(field.field_type))}) AS {field.name}"
-        for field in silver_schema(contract).fields
+        f"CAST(NULL AS {duckdb_type(field.field_type)}) AS {field.name}" for field in silver_schema(contract).fields
     )
     return f"SELECT {columns} WHERE false"

@@ -65,7 +65,7 @@ class Workspace:
     def dbt_arguments(self) -> tuple[str, ...]:
         """What follows `dbt build`."""
         return (
-            "--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target", "duckdb",
+            "--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT),
             "--target-path", str(self.target), "--log-path", str(self.target),
         )  # fmt: skip
 
@@ -88,7 +88,7 @@ class Workspace:
 
     @classmethod
     def read(cls, folder: Path) -> tuple[Workspace, Settings]:
-        """The workspace of a folder, and the settings of the engine and the catalog, whose secrets are the environment's.
+        """The workspace of a folder, and the settings of engine and catalog, whose secrets are the environment's.
 
         Raises:
             FileNotFoundError: dbt was not started by the platform.
