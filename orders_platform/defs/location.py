@@ -6,7 +6,6 @@ from pathlib import Path
 
 import dagster as dg
 
-from orders_platform.contracts import Contract, load_contracts
 from orders_platform.defs.assets.bronze import bronze_asset
 from orders_platform.defs.assets.clickhouse import clickhouse_asset
 from orders_platform.defs.assets.dbt_manifest import read_models
@@ -20,23 +19,19 @@ from orders_platform.defs.automation.stale_dates import stale_order_dates
 from orders_platform.defs.jobs import INGEST, ORDER_DATES
 from orders_platform.defs.resources.platform import Platform
 from orders_platform.lake.gold_models import MANIFEST
-from orders_platform.settings import Settings
 
 
-def build_location(
-    settings: Settings, contracts: tuple[Contract, ...] | None = None, manifest: Path = MANIFEST
-) -> dg.Definitions:
+def build_location(platform: Platform, manifest: Path = MANIFEST) -> dg.Definitions:
     """The definitions; reads contracts and dbt's manifest, opens no connection.
 
     Raises:
-        ContractError: a contract cannot be used.
         ManifestError: dbt's manifest is missing.
     """
-    contracts = contracts or load_contracts()
+    contracts = platform.contracts
     models = read_models(manifest)
     return dg.Definitions(
         assets=[
-            *(kafka_asset(contract, settings) for contract in contracts),
+            *(kafka_asset(contract, platform.settings) for contract in contracts),
             *(staging_asset(contract) for contract in contracts),
             *(bronze_asset(contract) for contract in contracts),
             *(silver_asset(contract) for contract in contracts),
@@ -45,7 +40,7 @@ def build_location(
         ],
         jobs=[INGEST, ORDER_DATES],
         sensors=[kafka_lag, stale_order_dates, failed_runs],
-        resources={"platform": Platform(settings, contracts)},
+        resources={"platform": platform},
         # An interpreter a step would cost more than the steps of a micro-batch.
         executor=dg.in_process_executor,
     )

@@ -35,7 +35,7 @@ SILVER = {
     "_op": ("string", "The last change: c, u, d, r or t."),
     **POSITION,
     **KAFKA,
-    "_toast": ("map<string, string>", "Positions of values that are older than the row."),
+    "_toast": ("list<struct>", "Columns whose value is older than the row, and how old."),
     "_seq": ("long", "Sequence number of the table's commit that last changed the row."),
 }
 STAGED = {

@@ -19,7 +19,6 @@ from orders_platform.defs.assets.columns import schema_of
 from orders_platform.lake.gold_models import MANIFEST
 
 
-
 class ManifestError(Exception):
     """The manifest is not there or cannot be read; the message names the command that makes it."""
 

@@ -1,4 +1,4 @@
-"""`gold_*`: dbt's models by order date, written where readers do not see them, tested there, then published together."""
+"""`gold_*`: dbt's models by order date, written where nobody reads, tested there, then published together."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
@@ -60,7 +60,7 @@ def gold_assets(models: Sequence[DbtModel]) -> dg.AssetsDefinition:
 def _days(model: DbtModel, result: "GoldResult", said: Mapping[str, NodeResult]) -> dict[date, DayResult]:
     """Rows of each order date of a model, and the figures of the build."""
     stored = next(each for each in result.published if each.model == model.spec.key.to_user_string())
-    of_run = {
+    of_run: dict[str, int | float | str] = {
         "bytes": stored.bytes,
         "order_dates": len(result.dates),
         "stale_dates_left": len(result.left),
@@ -68,7 +68,9 @@ def _days(model: DbtModel, result: "GoldResult", said: Mapping[str, NodeResult])
         "snapshot_id": str(stored.snapshot_id),
     }
     return {
-        day: DayResult({"dagster/partition_row_count": stored.rows.get(day, 0), "rows": stored.rows.get(day, 0), **of_run})
+        day: DayResult(
+            {"dagster/partition_row_count": stored.rows.get(day, 0), "rows": stored.rows.get(day, 0), **of_run}
+        )
         for day in result.dates
     }
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import date
 
 import dagster as dg
+from pydantic import Field
 
 from orders_platform.contracts import Contract
 from orders_platform.defs.assets.columns import STAGED, platform_columns, schema_of
@@ -15,7 +16,7 @@ from orders_platform.defs.resources.platform import Platform
 class StagingConfig(dg.Config):
     """Offsets to read, partition to (first, next): up to `next` and no further. Empty: all that is there."""
 
-    ranges: dict[str, list[int]] = {}
+    ranges: dict[str, list[int]] = Field(default_factory=dict)
 
     def until(self) -> Mapping[int, int] | None:
         """The end of each partition, or None for the end of the log."""
@@ -44,7 +45,9 @@ def staging_asset(contract: Contract) -> dg.AssetsDefinition:
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=name,
     )
-    def stage(context: dg.AssetExecutionContext, config: StagingConfig, platform: dg.ResourceParam[Platform]) -> Iterator[Event]:
+    def stage(
+        context: dg.AssetExecutionContext, config: StagingConfig, platform: dg.ResourceParam[Platform]
+    ) -> Iterator[Event]:
         from orders_platform.ingest.staging import stage_day
 
         def do(day: date) -> DayResult:
@@ -53,7 +56,7 @@ def staging_asset(contract: Contract) -> dg.AssetsDefinition:
             return DayResult(
                 {
                     "dagster/partition_row_count": result.records,
-                    "records": result.records,
+                    "rows": result.records,
                     "bytes": result.bytes,
                     "files": len(result.files),
                     "offsets": sum(each.offsets for each in result.ranges),

@@ -1,4 +1,4 @@
-"""What is behind at this moment: unread records by table and day, and tables whose silver has not taken all of bronze."""
+"""What is behind now: unread records by table and day, and tables whose silver has not taken all of bronze."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class IngestRun:
 
     @property
     def assets(self) -> list[str]:
-        """Names of the assets to materialize: the whole chain of a table, or its last step where only that is behind."""
+        """The assets to materialize: the whole chain of a table, or its last step where only that is behind."""
         chains = [f"{layer}_{table}" for table in sorted(self.ranges) for layer in ("staging", "bronze", "silver")]
         return chains + [f"silver_{table}" for table in sorted(set(self.merge_only) - set(self.ranges))]
 
@@ -46,7 +46,9 @@ class IngestRun:
         """Dagster's run config: offset ranges, never messages."""
         return {
             "ops": {
-                f"staging_{table}": {"config": {"ranges": {str(each.partition): [each.first, each.next] for each in ranges}}}
+                f"staging_{table}": {
+                    "config": {"ranges": {str(each.partition): [each.first, each.next] for each in ranges}}
+                }
                 for table, ranges in self.ranges.items()
             }
         }

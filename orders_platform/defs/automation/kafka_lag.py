@@ -71,7 +71,8 @@ def reason_to_run(behind: Behind, settings: Settings, now: datetime) -> str | No
     if behind.records >= settings.lag_threshold_records:
         return f"{behind.records} unread records, threshold {settings.lag_threshold_records}"
     if behind.records and age >= settings.lag_threshold_seconds:
-        return f"oldest of {behind.records} unread records is {age:.0f} s old, threshold {settings.lag_threshold_seconds:g}"
+        threshold = settings.lag_threshold_seconds
+        return f"oldest of {behind.records} unread records is {age:.0f} s old, threshold {threshold:g}"
     if behind.merge_only:
         return f"silver is behind bronze: {', '.join(behind.merge_only)}"
     return None

@@ -29,7 +29,7 @@ CLICKHOUSE = "clickhouse_daily_revenue"
 
 @dataclass(frozen=True)
 class OrderDatesRun:
-    """One run for a set of order dates, which need not be contiguous. `state` names what they were found stale against."""
+    """One run for order dates, which need not be contiguous. `state` names what they are stale against."""
 
     dates: tuple[date, ...]
     gold: bool

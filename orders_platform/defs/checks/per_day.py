@@ -55,7 +55,7 @@ def each_day(
                 done[day] = do(day)
         except dg.RetryRequested:
             raise
-        except Exception as error:  # noqa: BLE001 a day must not take the other days with it; all are named below
+        except Exception as error:
             context.log.error(f"{asset}: {day} failed: {type(error).__name__}: {error}", exc_info=error)
             failed[day] = error
     yield from days_failed(asset, done, failed) if failed else days_done(context, asset, done)
@@ -86,9 +86,9 @@ def days_failed(
     """Records the days that went well and raises `dagster.Failure` for the others."""
     yield from _materializations(dg.AssetKey(asset), done)
     reasons = {day.isoformat(): f"{type(error).__name__}: {error}" for day, error in failed.items()}
-    total = len(done) + len(failed)
+    total, named = len(done) + len(failed), "; ".join(f"{day}: {reason}" for day, reason in reasons.items())
     raise dg.Failure(
-        description=f"{asset}: {len(failed)} of {total} days failed ({'; '.join(f'{d}: {r}' for d, r in reasons.items())})."
+        description=f"{asset}: {len(failed)} of {total} days failed ({named})."
         " The other days stand. Repair the cause and materialize the failed days again.",
         metadata=reasons,
         allow_retries=False,

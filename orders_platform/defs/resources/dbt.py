@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -48,12 +50,15 @@ class DbtBuild:
             DbtBuildError: naming the models and tests that failed.
         """
         resource = _installed_dbt()(
-            project_dir=str(_argument(workspace, "--project-dir")), profiles_dir=str(_argument(workspace, "--profiles-dir"))
+            project_dir=str(_argument(workspace, "--project-dir")),
+            profiles_dir=str(_argument(workspace, "--profiles-dir")),
         )
         invocation = resource.cli(
             ["build", *workspace.dbt_arguments], target_path=workspace.target, raise_on_error=False
         )
-        said = [str(event) for event in invocation.stream_raw_events()]
+        with redirect_stdout(io.StringIO()):  # the step's log has each line; who calls us may own the terminal
+            said = [str(event) for event in invocation.stream_raw_events()]
+        self._log("\n".join(said))
         self.results = _results(invocation.get_artifact) if invocation.process.returncode in (0, 1) else {}
         bad = [each for each in self.results.values() if not each.passed and each.status not in ("skipped", "warn")]
         if bad:
@@ -62,7 +67,6 @@ class DbtBuild:
             raise DbtBuildError(
                 f"dbt ended with {invocation.process.returncode} before it built anything: {' | '.join(said[-5:])}"
             )
-        self._log(f"dbt built {len(self.results)} models and tests")
 
 
 def _argument(workspace: Workspace, name: str) -> str:
@@ -100,7 +104,7 @@ def _installed_dbt() -> type[DbtCliResource]:
         def _cli_version(self) -> Version:
             return Version(version("dbt-core"))
 
-        def _initialize_dbt_core_adapter(self, args: Any) -> None:  # noqa: ARG002 dagster-dbt's signature
+        def _initialize_dbt_core_adapter(self, args: Any) -> Any:  # noqa: ARG002 dagster-dbt's signature
             return None
 
     return InstalledDbt

@@ -28,6 +28,7 @@ PASSING = frozenset(
         "orders_platform.ingest.errors.BrokerUnavailableError",
         "orders_platform.lake.commits.CommitUnknownError",
         "orders_platform.lake.commits.ConflictError",
+        "orders_platform.serving.daily_revenue.OvertakenError",
         "pyiceberg.exceptions.CommitFailedException",
         "pyiceberg.exceptions.CommitStateUnknownException",
         "pyiceberg.exceptions.ServerError",
