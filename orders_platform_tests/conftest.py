@@ -84,3 +84,25 @@ def clickhouse(new_home: Callable[[str], Path]) -> Iterator[Settings]:
     settings = new_settings(new_home("clickhouse"))
     with running(part(settings), print):
         yield settings
+
+
+@pytest.fixture(scope="session")
+def postgres(new_home: Callable[[str], Path]) -> Iterator[Settings]:
+    """A running PostgreSQL with an empty database `shop`, and nothing else."""
+    from orders_platform.stack.postgres import postgres as part
+    from orders_platform.stack.supervise import running
+
+    settings = new_settings(new_home("postgres"))
+    with running(part(settings), print):
+        yield settings
+
+
+@pytest.fixture
+def shop_dsn(postgres: Settings) -> str:
+    """An empty database of the test's own, without the shop's tables."""
+    import psycopg
+
+    name = f"shop_{random.randrange(10**12)}"
+    with psycopg.connect(postgres.postgres, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return f"postgresql://shop@127.0.0.1:{postgres.ports.postgres}/{name}"
