@@ -29,13 +29,13 @@ demo: $(INSTALLED) $(MANIFEST) ## Run the main job end to end on live changes, p
 .PHONY: dev
 dev: $(INSTALLED) $(MANIFEST) ## Start the stack and the Dagster UI on it; SHOP=50 adds a shop writing 50 changes/s (Ctrl-C ends UI and shop)
 	@$(BIN)/orders-platform up
-	@home="$${ORDERS_PLATFORM_HOME:-var}"; mkdir -p "$$home/dagster"; home="$$(cd "$$home" && pwd)"; \
+	@read -r port home < <($(BIN)/python -c 'from orders_platform.settings import load; s = load(); print(s.ports.dagster, s.home)'); \
+	mkdir -p "$$home/dagster" "$$home/log"; \
 	cp deploy/dagster/dagster.yaml "$$home/dagster/dagster.yaml"; \
 	shop=; trap 'if [ -n "$$shop" ]; then kill "$$shop" 2>/dev/null || true; fi; echo "The stack still runs: make down stops it."' EXIT; \
-	if [ -n "$(SHOP)" ]; then $(BIN)/orders-platform shop --rate "$(SHOP)" --minutes "$(MINUTES)" > "$$home/shop.log" 2>&1 & shop=$$!; fi; \
-	DAGSTER_HOME="$$home/dagster" $(BIN)/dagster dev --workspace workspace.yaml --port "$${ORDERS_PLATFORM_PORT_DAGSTER:-3000}" $(ARGS)
+	if [ -n "$(SHOP)" ]; then $(BIN)/orders-platform shop --rate "$(SHOP)" > "$$home/log/shop.log" 2>&1 & shop=$$!; fi; \
+	DAGSTER_HOME="$$home/dagster" $(BIN)/dagster dev --workspace workspace.yaml --port "$$port" $(ARGS)
 SHOP ?=
-MINUTES ?= 1440
 
 .PHONY: up down status
 up: $(INSTALLED) ## Start PostgreSQL, Kafka, Connect with Debezium, and ClickHouse; wait until each is healthy
@@ -84,8 +84,8 @@ lock: $(INSTALLED) ## Resolve all dependencies again: Python packages with their
 LOCK_OPTIONS := --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --no-annotate --upgrade
 
 .PHONY: clean
-clean: ## Remove what was installed and built; stop the stack first. State in var/ stays, unless ALL=1
-	@if [ -d var/run ] && [ -x $(BIN)/orders-platform ]; then $(BIN)/orders-platform down; fi
+clean: ## Stop the stack, remove what was installed and built; ALL=1 removes the data in var/ too
+	@if [ -x $(BIN)/orders-platform ]; then $(BIN)/orders-platform down || echo "The stack could not be asked to stop; going on."; fi
 	rm -rf $(VENV) dbt_project/target dbt_project/logs *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
 	find orders_platform orders_platform_tests -name __pycache__ -type d -exec rm -rf {} +
 	@if [ -n "$(ALL)" ]; then rm -rf var; fi
@@ -122,5 +122,5 @@ $(INSTALLED): requirements.lock pyproject.toml
 # Dagster reads the manifest when it loads the definitions; making it there would cost every run 4 seconds.
 $(MANIFEST): $(DBT_SOURCES) $(INSTALLED)
 	@echo "Parsing the dbt project"
-	@$(BIN)/dbt --quiet parse --project-dir dbt_project --profiles-dir dbt_project --target-path target
+	@$(BIN)/dbt --quiet parse --project-dir dbt_project --profiles-dir dbt_project
 	@touch $@
