@@ -106,3 +106,18 @@ def shop_dsn(postgres: Settings) -> str:
     with psycopg.connect(postgres.postgres, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
     return f"postgresql://shop@127.0.0.1:{postgres.ports.postgres}/{name}"
+
+
+@pytest.fixture(scope="session")
+def live_stack(new_home: Callable[[str], Path]) -> Iterator[Settings]:
+    """Everything: PostgreSQL with the shop's empty tables, Kafka with their topics, Debezium running, ClickHouse."""
+    from orders_platform.stack import down, up
+    from orders_platform.stack.unprivileged import erase
+
+    settings = new_settings(new_home("stack"))
+    try:
+        up(settings, print)
+        yield settings
+    finally:
+        down(settings, print)
+        erase(settings.home / "postgres" / "data")

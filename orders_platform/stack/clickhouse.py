@@ -6,9 +6,10 @@ import sys
 import urllib.error
 import urllib.request
 from importlib.metadata import version
+from pathlib import Path
 
 from orders_platform.settings import Settings
-from orders_platform.stack.part import Part, Places, Report, UnhealthyError, places
+from orders_platform.stack.part import Part, Places, UnhealthyError, places
 from orders_platform.stack.processes import Command
 
 NAME = "clickhouse"
@@ -28,12 +29,12 @@ def clickhouse(settings: Settings) -> Part:
         mark=str(place.folder / "data"),
         log_file=place.log_file,
         pid_file=place.pid_file,
-        prepare=lambda report: _prepare(settings, place, report),
-        answer=lambda: _answer(settings, place),
+        prepare=lambda _: _prepare(settings, place),
+        answer=lambda: _answer(settings, place.folder),
     )
 
 
-def _prepare(settings: Settings, place: Places, report: Report) -> Command:
+def _prepare(settings: Settings, place: Places) -> Command:
     data = place.folder / "data"
     data.mkdir(parents=True, exist_ok=True)
     return Command(
@@ -54,11 +55,13 @@ def _prepare(settings: Settings, place: Places, report: Report) -> Command:
     )
 
 
-def _answer(settings: Settings, place: Places) -> str:
+def _answer(settings: Settings, folder: Path) -> str:
     url = f"http://127.0.0.1:{settings.ports.clickhouse}/?query=SELECT%20path%20FROM%20system.disks"
     try:
         with urllib.request.urlopen(url, timeout=ANSWER_SECONDS) as response:
             path = response.read().decode().strip()
     except (urllib.error.URLError, OSError) as error:
         raise UnhealthyError(f"ClickHouse does not answer at {settings.ports.clickhouse}: {error}") from error
+    if Path(path) != folder / "data":
+        raise UnhealthyError(f"another ClickHouse answers at port {settings.ports.clickhouse}, with its data in {path}")
     return f"data in {path}"

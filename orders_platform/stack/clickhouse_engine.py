@@ -1,4 +1,4 @@
-"""ClickHouse's engine in this process (chdb), as its HTTP interface uses it: statements with settings, sessions, data."""
+"""ClickHouse's engine in this process (chdb), as its HTTP interface uses it: statements, settings, sessions."""
 
 from __future__ import annotations
 

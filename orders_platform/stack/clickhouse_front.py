@@ -27,9 +27,10 @@ BAD_REQUEST_CODE = 36  # ClickHouse's BAD_ARGUMENTS
 # Parameters of the interface itself: everything else that is no `param_…` is a setting of the engine.
 TRANSPORT_PARAMETERS = frozenset(
     {
-        "query", "database", "session_id", "session_timeout", "session_check", "query_id", "quota_key", "user", "password",
-        "default_format", "compress", "decompress", "wait_end_of_query", "buffer_size", "client_protocol_version", "role",
-        "send_progress_in_http_headers", "http_headers_progress_interval_ms", "enable_http_compression",
+        "query", "database", "session_id", "session_timeout", "session_check", "query_id", "quota_key", "user",
+        "password", "default_format", "compress", "decompress", "wait_end_of_query", "buffer_size", "role",
+        "client_protocol_version", "send_progress_in_http_headers", "http_headers_progress_interval_ms",
+        "enable_http_compression",
     }
 )  # fmt: skip
 
@@ -80,7 +81,7 @@ class Handler(BaseHTTPRequestHandler):
         except RequestError as error:
             self._fail(400, BAD_REQUEST_CODE, f"Code: {BAD_REQUEST_CODE}. DB::Exception: {error}. (BAD_ARGUMENTS)")
         else:
-            self._send(200, answer.body, _headers(statement, answer))
+            self._send(200, answer.body, _headers(answer))
 
     def _statement(self, body: bytes) -> Statement:
         parameters = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
@@ -146,7 +147,7 @@ class RequestError(Exception):
     """A request that is none of ClickHouse's interface."""
 
 
-def _headers(statement: Statement, answer: Answer) -> dict[str, str]:
+def _headers(answer: Answer) -> dict[str, str]:
     summary = {"read_rows": str(answer.read_rows), "written_rows": str(answer.written_rows)}
     return {
         "X-ClickHouse-Format": answer.format,
@@ -193,7 +194,7 @@ def _zstd_decompress(raw: bytes) -> bytes:
 
 def _lz4_decompress(raw: bytes) -> bytes:
     """A client only sends it if it has the package, and on one machine both have the same."""
-    import lz4.frame
+    import lz4.frame  # type: ignore[import-untyped]
 
     return bytes(lz4.frame.decompress(raw))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ HEAL_SECONDS = 10.0
 LOG_LIMIT_BYTES = 20 * 1024 * 1024
 
 
-def ensure(part: Part, report: Report) -> None:
+def ensure(part: Part, report: Report, given_up: threading.Event | None = None) -> None:
     """Starts the part unless it runs and answers; a process that runs and does not answer is replaced.
 
     Raises:
@@ -37,7 +38,7 @@ def ensure(part: Part, report: Report) -> None:
         command = part.prepare(report)
         _rotate(part.log_file)
         process = processes.start(command)
-    _wait(part, process.pid)
+    _wait(part, process.pid, given_up or threading.Event())
     report(f"{part.title} {part.version} answers at {part.endpoint} after {time.monotonic() - started:.1f} s")
 
 
@@ -48,9 +49,14 @@ def ensure_all(parts: Sequence[Part], report: Report) -> None:
         StackError: with every part's problem, once all have ended well or badly.
     """
     ports.require_free(tuple(part for part in parts if part.process() is None))
+    given_up = threading.Event()
     with ThreadPoolExecutor(max(1, len(parts))) as pool:
-        futures = [pool.submit(ensure, part, report) for part in parts]
-    errors = [error for future in futures if (error := future.exception()) is not None]
+        futures = [pool.submit(ensure, part, report, given_up) for part in parts]
+        try:
+            errors = [error for future in futures if (error := future.exception()) is not None]
+        except BaseException:  # Ctrl-C: the threads must not wait on
+            given_up.set()
+            raise
     if len(errors) == 1 or any(not isinstance(error, StackError) for error in errors):
         raise next((error for error in errors if not isinstance(error, StackError)), errors[0])
     if errors:
@@ -93,11 +99,11 @@ def _answers_within(part: Part, seconds: float) -> bool:
     return False
 
 
-def _wait(part: Part, pid: int) -> None:
+def _wait(part: Part, pid: int, given_up: threading.Event) -> None:
     """Until it answers. Raises `StackError` when it has ended, or does not within its time."""
     deadline = time.monotonic() + part.start_seconds
     last = "it does not listen"
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and not given_up.is_set():
         if part.process() is None:
             raise StackError(_failure(part, f"ended right after its start (pid {pid})"))
         if all(ports.answers(port) for port in part.ports.values()):

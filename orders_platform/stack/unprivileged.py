@@ -45,7 +45,7 @@ def others_may_enter(folder: Path) -> bool:
 
 
 def data_folder(wanted: Path, roots_place: Path = ROOTS_PLACE) -> Path:
-    """Where data that belong at `wanted` really are, or will be: there, or below `roots_place` if only root may go there.
+    """Where data that belong at `wanted` really are, or will be: there, or below `roots_place` if only root may enter.
 
     Below `roots_place` the name follows from the path of the home.
     """

@@ -1,0 +1,111 @@
+"""Where the connector goes on, from what is left of its two marks: Connect's source offsets and PostgreSQL's slot.
+
+| offsets | slot | records delivered | what is right |
+|---|---|---|---|
+| there | there | | go on |
+| – | there | some | `no_data`: the slot streams all that was not confirmed; a snapshot would be ordered wrongly |
+| – | there | none | a first start that was cut short: the slot is dropped, and the first start repeated |
+| – | – | | a new slot and an initial snapshot |
+| there | – | | changes between are lost: stop and say so; a new slot only when the operator has accepted that |
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaError as Code
+
+from orders_platform.contracts import Contract
+from orders_platform.ingest.topics import topic_name
+from orders_platform.settings import Settings
+from orders_platform.stack.errors import StackError
+
+READ_SECONDS = 10.0
+
+
+class SlotLostError(StackError):
+    """PostgreSQL's replication slot is gone and Connect's offsets are there: changes may be missing."""
+
+
+class Recovery(Enum):
+    """How the connector is started."""
+
+    RESUME = "resume"
+    STREAM_WHAT_IS_UNCONFIRMED = "no_data"
+    FIRST_START_AGAIN = "first start again"
+    FIRST_START = "initial"
+    NEW_SLOT_ACCEPTED = "new slot"
+
+    @property
+    def snapshot_mode(self) -> str:
+        """Debezium's `snapshot.mode` for it."""
+        return "no_data" if self is Recovery.STREAM_WHAT_IS_UNCONFIRMED else "initial"
+
+
+def decide(*, offsets: bool, slot: bool, delivered: bool, accept_new_slot: bool = False) -> Recovery:
+    """What to do.
+
+    Raises:
+        SlotLostError: if only the offsets are there and the loss has not been accepted.
+    """
+    if offsets and slot:
+        return Recovery.RESUME
+    if offsets:
+        if accept_new_slot:
+            return Recovery.NEW_SLOT_ACCEPTED
+        raise SlotLostError(
+            "the replication slot of the connector is gone, but Connect knows how far it had read: changes made since "
+            "are not in the write-ahead log any more and cannot be streamed. Nothing that is in Kafka is lost. "
+            "`orders-platform up --new-slot` makes a new slot and reads all tables anew (deletes in between included); "
+            "versions between are lost for good"
+        )
+    if not slot:
+        return Recovery.FIRST_START
+    return Recovery.STREAM_WHAT_IS_UNCONFIRMED if delivered else Recovery.FIRST_START_AGAIN
+
+
+def has_delivered(settings: Settings, contracts: tuple[Contract, ...]) -> bool:
+    """Whether any committed record is, or was, in a topic of the contracts.
+
+    Aborted transactions leave offsets but no records, so the log's end alone does not tell.
+
+    Raises:
+        StackError: if the broker does not say in time.
+    """
+    consumer = Consumer(
+        {
+            **settings.kafka_config,
+            "group.id": "orders-platform-recovery",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+            "log_level": 0,
+        }
+    )
+    try:
+        return any(_holds_records(consumer, topic_name(settings, contract)) for contract in contracts)
+    except KafkaException as error:
+        raise StackError(f"the topics cannot be read: {error.args[0].str()}; is the broker well?") from error
+    finally:
+        consumer.close()
+
+
+def _holds_records(consumer: Consumer, topic: str) -> bool:
+    partitions = consumer.list_topics(topic, timeout=READ_SECONDS).topics[topic].partitions
+    for partition in partitions:
+        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=READ_SECONDS)
+        if low > 0:
+            return True
+        if high == 0:
+            continue
+        consumer.assign([TopicPartition(topic, partition, low)])
+        message = consumer.poll(READ_SECONDS)
+        if message is None:
+            raise StackError(f"{topic} [{partition}] does not answer within {READ_SECONDS:g} s")
+        error = message.error()
+        if error is None:
+            return True
+        if error.code() != Code._PARTITION_EOF:
+            raise KafkaException(error)
+    return False
