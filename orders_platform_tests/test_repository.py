@@ -1,4 +1,4 @@
-"""What holds for the repository as a whole: no addresses, no paths of a machine, locks that pin, a Makefile that explains."""
+"""What holds for the whole repository: no addresses, no paths of a machine, locks that pin, a Makefile that helps."""
 
 from __future__ import annotations
 
