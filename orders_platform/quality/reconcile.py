@@ -1,0 +1,133 @@
+"""Proves that all copies are equal: silver to PostgreSQL row by row, gold to silver, ClickHouse to gold.
+
+The shop may write, and the platform may load, while this runs. PostgreSQL is read once, in one snapshot, by COPY.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import replace
+
+from duckdb import DuckDBPyConnection
+from pyiceberg.catalog import Catalog
+
+from orders_platform.contracts import Contract, load_contracts
+from orders_platform.lake.duckdb_engine import connect
+from orders_platform.quality import gold_rows, lake_sides
+from orders_platform.quality.comparison import Pair, Patience, compare
+from orders_platform.quality.errors import ReconcileError
+from orders_platform.quality.fences import ClickHouseFence, GoldFence, SilverFence
+from orders_platform.quality.fingerprints import fingerprint_select
+from orders_platform.quality.report import ReconcileReport, TableComparison
+from orders_platform.quality.shop_snapshot import ShopSide, ShopSnapshot, shop_snapshot
+from orders_platform.settings import Settings
+
+__all__ = ["LIMIT", "ReconcileError", "ReconcileReport", "reconcile", "reconcile_silver"]
+
+LIMIT = 20
+"""Differing rows that are named a table."""
+
+
+def reconcile(
+    settings: Settings,
+    catalog: Catalog,
+    limit: int = LIMIT,
+    progress: Callable[[str], None] | None = None,
+    patience: Patience | None = None,
+) -> ReconcileReport:
+    """Compares every table with its source.
+
+    Args:
+        limit: differing rows that are named a table; all are counted.
+        progress: told in a sentence what is being compared.
+        patience: how long a difference may last while things move (see `Patience`).
+
+    Raises:
+        ShopUnreadableError: PostgreSQL cannot be read.
+        NotLoadedError: a table of the lake, or ClickHouse's, does not exist or cannot be reached.
+    """
+    start = time.monotonic()
+    comparisons = reconcile_silver(settings, catalog, limit, progress, patience)
+    comparisons += _compare_all(settings, lambda _: _gold_pairs(settings, catalog), limit, progress, patience)
+    return ReconcileReport(tuple(comparisons), time.monotonic() - start)
+
+
+def reconcile_silver(
+    settings: Settings,
+    catalog: Catalog,
+    limit: int = LIMIT,
+    progress: Callable[[str], None] | None = None,
+    patience: Patience | None = None,
+) -> list[TableComparison]:
+    """Compares silver's tables with PostgreSQL's alone. Arguments and errors as `reconcile`."""
+    tell = progress or (lambda _: None)
+    return _compare_all(settings, lambda con: _silver_pairs(settings, catalog, con, tell), limit, progress, patience)
+
+
+def _compare_all(
+    settings: Settings,
+    pairs: Callable[[DuckDBPyConnection], Iterable[Pair]],
+    limit: int,
+    progress: Callable[[str], None] | None,
+    patience: Patience | None,
+) -> list[TableComparison]:
+    comparisons = []
+    with closing(connect(settings)) as con:
+        for pair in pairs(con):
+            if progress:
+                progress(f"Comparing {pair.found.name} with {pair.expected.name}")
+            comparisons.append(compare(con, pair, patience or Patience(), limit))
+    return comparisons
+
+
+def _silver_pairs(
+    settings: Settings, catalog: Catalog, con: DuckDBPyConnection, tell: Callable[[str], None]
+) -> list[Pair]:
+    """Silver and the shop, whose tables are all read here, in one snapshot."""
+    with shop_snapshot(settings.postgres) as snapshot:
+        pairs = []
+        for contract in load_contracts():
+            tell(f"Reading {contract.table} from PostgreSQL")
+            pairs.append(_silver_pair(settings, catalog, con, contract, snapshot))
+    return pairs
+
+
+def _silver_pair(
+    settings: Settings, catalog: Catalog, con: DuckDBPyConnection, contract: Contract, snapshot: ShopSnapshot
+) -> Pair:
+    shop = ShopSide(settings.postgres, contract, settings.masking_key)
+    table = f"_shop_{contract.table}"
+    replace(shop, held=snapshot).load(con, table, fingerprint_select(shop.shape))
+    return Pair(
+        shape=shop.shape,
+        expected=shop,
+        found=lake_sides.silver_side(catalog, contract),
+        caught_up=SilverFence(settings, catalog, contract, snapshot.lsn),
+        expected_table=table,
+    )
+
+
+def _gold_pairs(settings: Settings, catalog: Catalog) -> list[Pair]:
+    revenue = lake_sides.gold_side(catalog, "gold.daily_revenue", gold_rows.DAILY_REVENUE)
+    return [
+        Pair(
+            gold_rows.FACT_ORDERS,
+            lake_sides.expected_facts(settings, catalog),
+            lake_sides.gold_side(catalog, "gold.fact_orders", gold_rows.FACT_ORDERS),
+            caught_up=GoldFence(catalog, "gold.fact_orders"),
+        ),
+        Pair(
+            gold_rows.DAILY_REVENUE,
+            lake_sides.expected_revenue(settings, catalog),
+            revenue,
+            caught_up=GoldFence(catalog, "gold.daily_revenue"),
+        ),
+        Pair(
+            gold_rows.DAILY_REVENUE,
+            revenue,
+            lake_sides.clickhouse_side(settings),
+            caught_up=ClickHouseFence(settings, catalog),
+        ),
+    ]

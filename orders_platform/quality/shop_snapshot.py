@@ -1,0 +1,147 @@
+"""The shop's tables, read from PostgreSQL in one snapshot by COPY: one sequential pass, no sort, no work in SQL."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import psycopg
+import pyarrow as pa
+import pyarrow.csv as pacsv
+from duckdb import DuckDBPyConnection
+from psycopg import sql
+
+from orders_platform.contracts import Contract
+from orders_platform.lake.schemas import quoted
+from orders_platform.quality.errors import ShopUnreadableError
+from orders_platform.quality.sides import Key, RowShape
+from orders_platform.quality.text_form import postgres_text
+
+_NULL = r"\N"
+_BLOCK_BYTES = 4 * 1024 * 1024
+_SESSION = (
+    "-c timezone=UTC -c datestyle=ISO -c intervalstyle=iso_8601 -c extra_float_digits=1 -c bytea_output=hex"
+    " -c default_transaction_read_only=on -c default_transaction_isolation=repeatable\\ read"
+    " -c application_name=orders-platform-reconcile"
+)
+
+
+@dataclass(frozen=True)
+class ShopSnapshot:
+    """An open REPEATABLE READ transaction: everything read through it is as of one moment.
+
+    Whatever is visible in it was committed below `lsn`.
+    """
+
+    connection: psycopg.Connection
+    lsn: int
+
+
+@contextmanager
+def shop_snapshot(dsn: str) -> Iterator[ShopSnapshot]:
+    """Opens a snapshot, which holds back PostgreSQL's vacuum until it is closed: keep it short.
+
+    Raises:
+        ShopUnreadableError: naming what PostgreSQL said.
+    """
+    try:
+        with psycopg.connect(dsn, options=_SESSION) as connection:
+            # The first statement takes the snapshot; only the position of the log is asked behind it.
+            connection.execute("SELECT 1")
+            row = connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()
+            assert row is not None
+            yield ShopSnapshot(connection, int(row[0]))
+            connection.rollback()
+    except psycopg.Error as error:
+        raise ShopUnreadableError(f"The shop's database cannot be read: {error}".strip()) from error
+
+
+@dataclass(frozen=True)
+class ShopSide:
+    """A table of the shop. Each load takes a snapshot of its own, unless one is `held`."""
+
+    dsn: str
+    contract: Contract
+    masking_key: bytes = field(repr=False)
+    held: ShopSnapshot | None = None
+
+    @property
+    def name(self) -> str:
+        return f"PostgreSQL's {self.contract.schema}.{self.contract.table}"
+
+    @property
+    def shape(self) -> RowShape:
+        return RowShape(self.contract.key, self.contract.column_names)
+
+    def load(self, con: DuckDBPyConnection, target: str, select: str, keys: Sequence[Key] | None = None) -> None:
+        if self.held is not None:
+            self._load(self.held, con, target, select, keys)
+            return
+        with shop_snapshot(self.dsn) as snapshot:
+            self._load(snapshot, con, target, select, keys)
+
+    def _load(
+        self, snapshot: ShopSnapshot, con: DuckDBPyConnection, target: str, select: str, keys: Sequence[Key] | None
+    ) -> None:
+        texts = ", ".join(
+            f"{postgres_text(column, self.masking_key)} AS {quoted(column.name)}" for column in self.contract.columns
+        )
+        with snapshot.connection.cursor() as cursor, cursor.copy(self._command(keys)) as copy:
+            con.register("_shop_rows", _reader(copy, self.contract.column_names))
+            rows = f"SELECT {texts} FROM _shop_rows"
+            con.execute(f"CREATE OR REPLACE TEMP TABLE {quoted(target)} AS SELECT {select} FROM ({rows})")
+            con.unregister("_shop_rows")
+
+    def _command(self, keys: Sequence[Key] | None) -> sql.Composed:
+        table = sql.Identifier(self.contract.schema, self.contract.table)
+        columns = sql.SQL(", ").join(map(sql.Identifier, self.contract.column_names))
+        query = sql.SQL("SELECT {} FROM {}").format(columns, table)
+        if keys is not None:
+            names = sql.SQL(", ").join(map(sql.Identifier, self.contract.key))
+            arrays = sql.SQL(", ").join(
+                sql.SQL("{}::text[]::{}[]").format(
+                    sql.Literal([key[position] for key in keys]), sql.SQL(column.source_type)
+                )
+                for position, column in enumerate(self.contract.key_columns)
+            )
+            query += sql.SQL(" WHERE ({}) IN (SELECT * FROM unnest({}))").format(names, arrays)
+        return sql.SQL("COPY ({}) TO STDOUT (FORMAT csv, HEADER, NULL {})").format(query, sql.Literal(_NULL))
+
+
+class _CopiedBytes(io.RawIOBase):
+    """The rows of a COPY as one stream of bytes."""
+
+    def __init__(self, copy: psycopg.Copy) -> None:
+        self._copy = copy
+        self._left = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        if not self._left:
+            self._left = memoryview(self._copy.read())
+        size = min(len(buffer), len(self._left))
+        buffer[:size] = self._left[:size]
+        self._left = self._left[size:]
+        return size
+
+
+def _reader(copy: psycopg.Copy, columns: Sequence[str]) -> pa.RecordBatchReader:
+    """The rows as text, under a header: without it, a table without rows would be no CSV to Arrow.
+
+    What is quoted is a value, even if it reads like PostgreSQL's null.
+    """
+    return pacsv.open_csv(
+        io.BufferedReader(_CopiedBytes(copy), _BLOCK_BYTES),
+        read_options=pacsv.ReadOptions(block_size=_BLOCK_BYTES),
+        parse_options=pacsv.ParseOptions(newlines_in_values=True),
+        convert_options=pacsv.ConvertOptions(
+            column_types=dict.fromkeys(columns, pa.string()),
+            null_values=[_NULL],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        ),
+    )
