@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
@@ -20,7 +21,7 @@ def open_client(settings: Settings) -> Iterator[Client]:
     """
     dsn = settings.clickhouse
     # A server refuses a second question in a session while it answers the first; nothing here needs a session.
-    options = {} if dsn.startswith("chdb:") else {"autogenerate_session_id": False}
+    options: dict[str, Any] = {} if dsn.startswith("chdb:") else {"autogenerate_session_id": False}
     client = clickhouse_connect.get_client(dsn=dsn, **options)
     try:
         yield client

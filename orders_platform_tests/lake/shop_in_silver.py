@@ -97,7 +97,7 @@ class ShopInSilver:
                 ]
                 arrow = pa.Table.from_pylist(part, schema=iceberg.schema().as_arrow())
                 con.register("part", arrow)
-                written = write_files(con, iceberg, "SELECT * FROM part", order_by=contract.key, file_size_bytes=None)
+                written = write_files(con, iceberg, "SELECT * FROM part", order_by=contract.key)
                 self._chunks.update({file.file_path: chunk for file in written})
                 added += written
         removed = [file for file in live if self._chunks.get(file.file_path) in touched]

@@ -1,0 +1,232 @@
+"""A build of gold: what is published was audited, what was killed is healed, what was overtaken is done again."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from pyiceberg.catalog import Catalog
+
+from orders_platform.fault_points import VARIABLE, FaultPoint
+from orders_platform.lake import gold_workspace
+from orders_platform.lake.commits import ConflictError, head
+from orders_platform.lake.gold import discard, plan, prepare, publish
+from orders_platform.lake.gold_run import ATTEMPTS, GoldAuditError, build_gold, run_dbt_cli
+from orders_platform.lake.gold_workspace import Workspace
+from orders_platform.settings import Settings
+from orders_platform_tests.lake.models_in_process import run_models
+from orders_platform_tests.lake.shop_in_silver import ShopInSilver, at, gold_daily_revenue
+
+FIRST, SECOND, THIRD = (date(2026, 3, day) for day in (1, 2, 3))
+
+
+@pytest.fixture
+def filled(shop: ShopInSilver) -> ShopInSilver:
+    shop.put("customers", [shop.customer(number, ("EU", "US")[number % 2]) for number in range(1, 5)])
+    shop.put("orders", [shop.order(n, at(1 + n % 3), customer_id=1 + n % 6) for n in range(20)])
+    shop.put("orders", [shop.order(3, at(1), refunded=Decimal("0.01")), shop.order(4, at(2), status="cancelled")])
+    shop.put("line_items", [shop.line(n, n // 2, quantity=1 + n % 3) for n in range(40)])
+    return shop
+
+
+def refs(catalog: Catalog) -> set[str]:
+    return {
+        ref for name in ("fact_orders", "daily_revenue") for ref in catalog.load_table(f"gold.{name}").metadata.refs
+    }
+
+
+def test_dbt_builds_tests_and_publishes_what_the_shop_says(
+    settings: Settings, catalog: Catalog, filled: ShopInSilver
+) -> None:
+    result = build_gold(settings, catalog)
+    assert (result.dates, result.left, result.attempts) == ((FIRST, SECOND, THIRD), (), 1)
+    assert {model: sum(days.values()) for model, days in result.rows.items()} == {
+        "gold_fact_orders": 20,
+        "gold_daily_revenue": len(filled.daily_revenue()),
+    }
+    assert gold_daily_revenue(catalog) == filled.daily_revenue()
+    assert refs(catalog) == {"main"}
+    facts = catalog.load_table("gold.fact_orders").scan().to_arrow().to_pylist()
+    assert {row["order_id"]: (row["items"], row["lines"]) for row in facts}[1] == (3 + 1, 2)
+
+
+def test_a_row_that_breaks_a_dbt_test_keeps_readers_on_what_they_saw(
+    settings: Settings, catalog: Catalog, filled: ShopInSilver
+) -> None:
+    build_gold(settings, catalog, run_dbt=run_models)
+    before = gold_daily_revenue(catalog)
+    filled.put("orders", [filled.order(5, at(3), status="lost")])
+    with pytest.raises(GoldAuditError, match="accepted_values_gold_fact_orders_status") as failure:
+        build_gold(settings, catalog)
+    assert len(failure.value.failures) == 1
+    assert gold_daily_revenue(catalog) == before
+    assert refs(catalog) == {"main"}
+    assert plan(settings, catalog).stale_dates == (THIRD,)
+
+
+def falsify(workspace: Workspace, view: str, change: str) -> None:
+    """Lets dbt's models read something else than its tests do."""
+    views = {**workspace.views, view: f"SELECT * REPLACE ({change}) FROM ({workspace.views[view]})"}
+    altered = Workspace(workspace.folder, workspace.branch, workspace.dates, workspace.tasks, views)
+    altered.write(Workspace.read(workspace.folder)[1])
+
+
+def test_the_test_of_revenue_sees_one_cent(
+    settings: Settings, catalog: Catalog, filled: ShopInSilver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The model is altered, not the test: it takes a cent off one order."""
+    project = tmp_path / "dbt_project"
+    shutil.copytree(gold_workspace.PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
+    model = project / "models" / "gold" / "gold_fact_orders.sql"
+    sql = model.read_text(encoding="utf-8")
+    assert "rebuilt.total - rebuilt.refunded end" in sql
+    cent = "rebuilt.total - rebuilt.refunded - case when rebuilt.order_id = 7 then 0.01 else 0 end end"
+    model.write_text(sql.replace("rebuilt.total - rebuilt.refunded end", cent), encoding="utf-8")
+    monkeypatch.setattr(gold_workspace, "PROJECT", project)
+    with pytest.raises(GoldAuditError, match="gold_revenue_agrees_with_silver: Got 1 result"):
+        build_gold(settings, catalog, run_dbt=without_saved_parse)
+    assert head(catalog.load_table("gold.fact_orders")) is None
+    assert filled.daily_revenue()
+
+
+def without_saved_parse(workspace: Workspace) -> None:
+    (workspace.target / "partial_parse.msgpack").unlink(missing_ok=True)
+    run_dbt_cli(workspace)
+
+
+def test_dbt_that_cannot_start_says_why(settings: Settings, catalog: Catalog, filled: ShopInSilver) -> None:
+    def break_view(workspace: Workspace) -> None:
+        falsify(workspace, "silver.orders", "no_such_column AS total")
+        run_dbt_cli(workspace)
+
+    with pytest.raises(GoldAuditError, match="no_such_column"):
+        build_gold(settings, catalog, run_dbt=break_view)
+    assert filled.current("orders")
+
+
+def test_an_overtaken_build_is_done_again_on_the_new_head(
+    settings: Settings, catalog: Catalog, filled: ShopInSilver
+) -> None:
+    overtaken = []
+
+    def slowly(workspace: Workspace) -> None:
+        run_models(workspace)
+        if not overtaken:
+            overtaken.append(workspace.dates)
+            filled.put("orders", [filled.order(100, at(3), "1.00")])
+            build_gold(settings, catalog, run_dbt=run_models)
+
+    filled.put("orders", [filled.order(6, at(1), "5.00")])
+    result = build_gold(settings, catalog, [FIRST], run_dbt=slowly)
+    assert (result.attempts, result.dates) == (2, (FIRST,))
+    assert gold_daily_revenue(catalog) == filled.daily_revenue()
+    assert plan(settings, catalog).stale_dates == ()
+
+
+def test_a_build_that_is_overtaken_each_time_gives_up_and_leaves_nothing_behind(
+    settings: Settings, catalog: Catalog, filled: ShopInSilver
+) -> None:
+    runs = []
+
+    def always_late(workspace: Workspace) -> None:
+        run_models(workspace)
+        runs.append(workspace)
+        build_gold(settings, catalog, [SECOND], by_hand=True, run_dbt=run_models)
+
+    with pytest.raises(ConflictError):
+        build_gold(settings, catalog, [FIRST], run_dbt=always_late)
+    assert len(runs) == ATTEMPTS
+    assert refs(catalog) == {"main"}
+    assert FIRST in plan(settings, catalog).stale_dates
+    assert filled.current("orders")
+
+
+def test_a_thawed_run_whose_branch_is_gone_publishes_nothing(
+    settings: Settings, catalog: Catalog, filled: ShopInSilver, tmp_path: Path
+) -> None:
+    workspace = prepare(settings, catalog, plan(settings, catalog), [FIRST], tmp_path / "frozen")
+    run_models(workspace)
+    discard(catalog, workspace)
+    with pytest.raises(ConflictError):
+        publish(catalog, workspace)
+    assert head(catalog.load_table("gold.fact_orders")) is None
+    assert filled.current("orders")
+
+
+BUILD_AND_DIE = """
+import sys
+from orders_platform.lake.catalog import open_catalog
+from orders_platform.lake.gold_run import build_gold
+from orders_platform.settings import load
+from orders_platform_tests.lake.models_in_process import run_models
+settings = load()
+build_gold(settings, open_catalog(settings), run_dbt=run_models)
+"""
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        f"{point}:{time}"
+        for point in (
+            FaultPoint.GOLD_BEFORE_BRANCH,
+            FaultPoint.GOLD_AFTER_BRANCH,
+            FaultPoint.GOLD_BEFORE_PUBLISH,
+            FaultPoint.GOLD_AFTER_PUBLISH,
+        )
+        for time in (1, 2)  # the facts, and the aggregate built from them
+    ],
+)
+def test_a_run_killed_at_any_durable_step_is_healed_by_the_next(
+    settings: Settings, catalog: Catalog, filled: ShopInSilver, point: str
+) -> None:
+    build_gold(settings, catalog, run_dbt=run_models)
+    filled.put("orders", [filled.order(3, at(2), "9.00"), filled.order(50, at(4))])
+    environment = {**os.environ, VARIABLE: point, "ORDERS_PLATFORM_HOME": str(settings.home), "PYTHONPATH": "."}
+    died = subprocess.run([sys.executable, "-c", BUILD_AND_DIE], env=environment, capture_output=True, check=False)
+    assert died.returncode == -signal.SIGKILL, died.stderr.decode()
+    while build_gold(settings, catalog, run_dbt=run_models).dates:
+        pass
+    assert gold_daily_revenue(catalog) == filled.daily_revenue()
+    assert plan(settings, catalog).stale_dates == ()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_history_of_changes_and_partial_builds_ends_in_what_the_shop_says(
+    settings: Settings, catalog: Catalog, filled: ShopInSilver, seed: int
+) -> None:
+    chance = random.Random(seed)
+
+    def change() -> None:
+        order, day = chance.randrange(30), chance.randint(1, 5)
+        kind = chance.randrange(6)
+        if kind == 0:
+            status = chance.choice(["paid", "cancelled"])
+            filled.put("orders", [filled.order(order, at(day), customer_id=chance.randint(1, 6), status=status)])
+        elif kind == 1:
+            filled.delete("orders", (order,))
+        elif kind == 2:
+            filled.put("line_items", [filled.line(chance.randrange(50), order, chance.randint(1, 9))])
+        elif kind == 3:
+            filled.delete("line_items", (chance.randrange(50),))
+        elif kind == 4:
+            filled.put("customers", [filled.customer(chance.randint(1, 6), chance.choice(["EU", "US"]))])
+        else:
+            filled.delete("customers", (chance.randint(1, 6),))
+
+    for _ in range(12):
+        for _ in range(chance.randint(1, 3)):
+            change()
+        days = chance.sample([date(2026, 3, day) for day in range(1, 6)], chance.randint(1, 2))
+        build_gold(settings, catalog, chance.choice([None, days]), by_hand=chance.random() < 0.3, run_dbt=run_models)
+    build_gold(settings, catalog, run_dbt=run_models)
+    assert gold_daily_revenue(catalog) == filled.daily_revenue()
+    assert plan(settings, catalog).stale_dates == ()
