@@ -20,8 +20,9 @@ OF_PRODUCTION = {
     "database.password": "${env:SHOP_DB_PASSWORD}",
     "database.dbname": "${env:SHOP_DB_NAME}",
     "database.sslmode": "verify-full",
+    "topic.creation.default.replication.factor": "-1",  # the cluster's own default
 }
-"""What differs: the worker reads it from its environment."""
+"""What differs; the worker reads it from its environment."""
 
 
 def expected(settings: Settings) -> dict[str, Any]:
