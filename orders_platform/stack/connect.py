@@ -63,7 +63,10 @@ def worker_config(settings: Settings) -> dict[str, str]:
         "header.converter.schemas.enable": "false",
         # One worker: there is nobody whose return is worth waiting for.
         "scheduled.rebalance.max.delay.ms": "0",
-        "topic.creation.enable": "false",
+        "session.timeout.ms": "6000",
+        "heartbeat.interval.ms": "1500",
+        # Topics of the contracts are there before; see `topic.creation.default` of the connector.
+        "topic.creation.enable": "true",
         # Service loading alone: scanning a hundred jars costs two seconds more.
         "plugin.discovery": "service_load",
         "producer.max.request.size": str(MAX_RECORD_BYTES),

@@ -19,6 +19,8 @@ from orders_platform.stack.recovery import Recovery, decide, has_delivered
 RUNNING_SECONDS = 60.0
 STOPPED_SECONDS = 30.0
 STREAMING_SECONDS = 10.0
+SECOND_FAILURE_SECONDS = 5.0
+"""For that long Connect may still tell of the first failure."""
 POLL_SECONDS = 0.1
 
 
@@ -45,7 +47,7 @@ def ensure_connector(
     else:
         report(f"the connector starts with snapshot.mode={recovery.snapshot_mode} ({recovery.value})")
         _start_over(settings, rest, recovery, connector_config(settings, contracts, recovery.snapshot_mode))
-    _wait_until_running(rest)
+    _wait_until_running(rest, report)
     _wait_until_streaming(settings)
     if recovery is Recovery.RESUME and before is not None:
         _read_new_tables(settings, before, contracts, report)
@@ -69,9 +71,6 @@ def _apply(rest: ConnectRest, before: dict[str, str] | None, config: dict[str, s
         rest.put_config(CONNECTOR, config)
     if status is not None and status.state in ("STOPPED", "PAUSED"):
         rest.resume(CONNECTOR)
-    elif status is not None and status.failed:
-        report("the connector had failed: it is started again")
-        rest.restart(CONNECTOR)
 
 
 def _start_over(settings: Settings, rest: ConnectRest, recovery: Recovery, config: dict[str, str]) -> None:
@@ -95,15 +94,21 @@ def _wait_until_stopped(rest: ConnectRest) -> None:
     raise StackError(f"the connector does not stop within {STOPPED_SECONDS:g} s: see the log of Kafka Connect")
 
 
-def _wait_until_running(rest: ConnectRest) -> None:
+def _wait_until_running(rest: ConnectRest, report: Report) -> None:
+    """A task that has failed is started again once: what it failed of (a broker that died) may be over."""
     deadline = time.monotonic() + RUNNING_SECONDS
+    restarted = None
     seen = "nothing yet"
     while time.monotonic() < deadline:
         status = rest.status(CONNECTOR)
         if status is not None:
             if status.running:
                 return
-            if status.failed:
+            if status.failed and restarted is None:
+                report("the connector has failed: it is started again")
+                rest.restart(CONNECTOR)
+                restarted = time.monotonic()
+            elif status.failed and restarted is not None and time.monotonic() > restarted + SECOND_FAILURE_SECONDS:
                 raise StackError(f"Debezium's connector fails: {status.trace.strip()[:1500]}")
             seen = f"{status.state}, tasks {', '.join(status.tasks) or 'none'}"
         time.sleep(POLL_SECONDS)

@@ -8,6 +8,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from orders_platform.contracts import Contract
+from orders_platform.ingest.topics import PARTITIONS, RETENTION_MILLISECONDS
 from orders_platform.settings import Settings
 from orders_platform.stack.errors import StackError
 
@@ -55,11 +56,18 @@ def connector_config(settings: Settings, contracts: tuple[Contract, ...], snapsh
         "extended.headers.enabled": "false",  # names of the connector on every record
         "heartbeat.interval.ms": str(HEARTBEAT_MILLISECONDS),
         "signal.data.collection": SIGNAL_TABLE,
+        # The signal table's changes are published too, and a topic that is missing stalls the connector for ever.
+        "topic.creation.default.replication.factor": "1",
+        "topic.creation.default.partitions": str(PARTITIONS),
+        "topic.creation.default.message.timestamp.type": "LogAppendTime",
+        "topic.creation.default.retention.ms": str(RETENTION_MILLISECONDS),
         "exactly.once.support": "required",
         "transaction.boundary": "poll",
         "poll.interval.ms": "100",
         "errors.max.retries": "-1",
         "retriable.restart.connector.wait.ms": "2000",
+        "slot.retry.delay.ms": "1000",
+        "slot.max.retries": "60",
     }
 
 
