@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -49,6 +50,16 @@ def damage(settings: Settings, catalog: Catalog, identifier: str, select: str) -
     table = catalog.load_table(identifier)
     with connect(settings) as con:
         _replace(catalog, identifier, f"WITH t AS (FROM {scan_sql(table)}) {select}", con)
+
+
+@contextmanager
+def damaged(settings: Settings, catalog: Catalog, identifier: str, select: str) -> Iterator[None]:
+    """The damage, for a while."""
+    whole = catalog.load_table(identifier).metadata.snapshot_by_name("main")
+    assert whole is not None
+    damage(settings, catalog, identifier, select)
+    yield
+    catalog.load_table(identifier).manage_snapshots().set_current_snapshot(whole.snapshot_id).commit()
 
 
 def _replace(catalog: Catalog, identifier: str, query: str, con: Any) -> None:
