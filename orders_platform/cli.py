@@ -120,7 +120,12 @@ def _print_json(document: Any) -> None:
 
 @app.command()
 @_explained
-def up(as_json: Json = False) -> None:
+def up(
+    new_slot: Annotated[
+        bool, typer.Option("--new-slot", help="Accept that changes were lost with a replication slot; start a new one.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Start PostgreSQL, Kafka, Connect with Debezium and ClickHouse on this machine; heal what is broken.
 
     Harmless when all is running. The first time it downloads the Kafka and Debezium jars.
@@ -130,8 +135,8 @@ def up(as_json: Json = False) -> None:
     from orders_platform import stack
 
     with _steps(as_json) as step:
-        status = stack.up(load(), step)
-    _show_status(status, as_json)
+        found = stack.up(load(), step, new_slot=new_slot)
+    _show_status(found, as_json)
 
 
 @app.command()

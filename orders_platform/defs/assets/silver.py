@@ -1,6 +1,7 @@
 """`silver_<table>`: the current state of every key, and for some tables all its versions."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from time import monotonic
 
 import dagster as dg
@@ -55,15 +56,17 @@ def silver_asset(contract: Contract) -> dg.AssetsDefinition:
             outcome = check_silver(platform.settings, platform.catalog, contract)
             if outcome.passed:
                 mark_audited(platform.catalog, contract, result.snapshot_id)
-        of_run = {
+        of_run: dict[str, int | float | str] = {
             "rows_changed": result.rows_changed,
             "inserted": result.inserted,
             "updated": result.updated,
             "deleted": result.deleted,
             "files_rewritten": result.files_rewritten,
             "bytes_rewritten": result.bytes_rewritten,
+            "held": result.held,
             "seconds": round(monotonic() - started, 3),
             "snapshot_id": str(result.snapshot_id or ""),
+            **_watermark(result.watermark),
         }
         days = {
             day: DayResult({"rows": result.rows_by_day.get(day, 0), **of_run}, {STATE_CHECK: outcome})
@@ -72,3 +75,10 @@ def silver_asset(contract: Contract) -> dg.AssetsDefinition:
         yield from days_done(context, name, days)
 
     return merge
+
+
+def _watermark(newest: datetime | None) -> dict[str, int | float | str]:
+    """When the newest change was committed in the shop, and how long ago that is: freshness of data, not of runs."""
+    if newest is None:
+        return {}
+    return {"watermark": newest.isoformat(), "latency_seconds": round((datetime.now(UTC) - newest).total_seconds(), 3)}

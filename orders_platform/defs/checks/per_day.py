@@ -6,8 +6,9 @@ another one failed. The functions here record each day's rows, metadata and chec
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
+from time import monotonic
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
@@ -51,8 +52,10 @@ def each_day(
     failed: dict[date, Exception] = {}
     for day in run_days(context) if days is None else days:
         try:
+            started = monotonic()
             with retried(context):
-                done[day] = do(day)
+                result = do(day)
+            done[day] = replace(result, metadata={**result.metadata, "seconds": round(monotonic() - started, 3)})
         except dg.RetryRequested:
             raise
         except Exception as error:

@@ -1,0 +1,156 @@
+"""The lag sensor against a real broker, and against one that is not there."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+
+import dagster as dg
+import pytest
+from confluent_kafka import Producer
+
+from orders_platform.contracts import load_contracts
+from orders_platform.defs.automation.kafka_lag import KIND, kafka_lag
+from orders_platform.defs.automation.run_guard import ATTEMPT_OF_TAG, KIND_TAG
+from orders_platform.defs.automation.stale_dates import stale_order_dates
+from orders_platform.defs.location import build_location
+from orders_platform.defs.resources.platform import Platform
+from orders_platform.ingest.topics import create_topics
+from orders_platform.settings import Settings
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as found:
+        yield found
+
+
+@pytest.fixture
+def topics(broker: Settings, settings: Settings) -> Settings:
+    """An installation of its own on the broker, with its own topics; five unread records make a run due."""
+    own = Settings(
+        _env_file=None,  # type: ignore[call-arg]
+        home=settings.home,
+        ports=broker.ports,
+        topic_prefix=f"lag-{uuid.uuid4().hex[:8]}",
+        lag_threshold_records=5,
+        lag_threshold_seconds=3600,
+    )
+    create_topics(own, load_contracts())
+    return own
+
+
+def produce(settings: Settings, table: str, count: int) -> None:
+    """Creates rows as Debezium would say it; positions rise with the clock."""
+    producer = Producer(settings.kafka_config)
+    for number in range(count):
+        position = time.time_ns()
+        row = {"order_id": number, "customer_id": 1, "status": "placed", "currency": "EUR", "total": "1.00"}
+        source = {"lsn": position, "sequence": json.dumps([str(position), str(position)]), "ts_ms": position // 10**6}
+        producer.produce(
+            f"{settings.topic_prefix}.public.{table}",
+            key=json.dumps({"order_id": number}),
+            value=json.dumps({"before": None, "after": row, "source": source, "op": "c", "ts_ms": position // 10**6}),
+            partition=number % 3,
+        )
+    assert producer.flush(20) == 0
+
+
+def tick(instance: dg.DagsterInstance, settings: Settings) -> dg.SensorResult | dg.SkipReason:
+    context = dg.build_sensor_context(instance=instance, resources={"platform": Platform(settings)})
+    result = kafka_lag(context)
+    assert isinstance(result, dg.SensorResult | dg.SkipReason)
+    return result
+
+
+def test_empty_topics_ask_for_nothing(instance: dg.DagsterInstance, topics: Settings) -> None:
+    result = tick(instance, topics)
+    assert isinstance(result, dg.SkipReason)
+    assert "0 unread records" in (result.skip_message or "")
+
+
+def test_a_few_young_records_wait_and_more_make_one_run_with_their_offsets(
+    instance: dg.DagsterInstance, topics: Settings
+) -> None:
+    produce(topics, "orders", 4)
+    assert isinstance(tick(instance, topics), dg.SkipReason)
+    produce(topics, "orders", 4)
+    produce(topics, "customers", 1)
+    result = tick(instance, topics)
+    assert isinstance(result, dg.SensorResult)
+    (request,) = result.run_requests or ()
+    ranges = {name: op["config"]["ranges"] for name, op in request.run_config["ops"].items()}
+    assert set(ranges) == {"staging_orders", "staging_customers"}
+    assert sum(end - first for first, end in ranges["staging_orders"].values()) == 8
+    assert request.tags["orders-platform/reason"] == "9 unread records, threshold 5"
+    observed = {event.asset_key.to_user_string() for event in result.asset_events}
+    assert observed == {"kafka_orders", "kafka_customers"}
+    (again,) = tick(instance, topics).run_requests or ()  # type: ignore[union-attr]
+    assert again.run_key == request.run_key
+
+
+def test_nothing_is_asked_for_while_a_run_is_queued(instance: dg.DagsterInstance, topics: Settings) -> None:
+    produce(topics, "orders", 9)
+    job = build_location(Platform(topics)).resolve_job_def("kafka_to_silver")
+    run = instance.create_run_for_job(job, tags={KIND_TAG: KIND}, status=dg.DagsterRunStatus.QUEUED)
+    result = tick(instance, topics)
+    assert isinstance(result, dg.SkipReason)
+    assert run.run_id in (result.skip_message or "")
+
+
+def test_a_failed_plan_is_asked_for_again_later_under_another_key(
+    instance: dg.DagsterInstance, topics: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    produce(topics, "orders", 9)
+    (first,) = tick(instance, topics).run_requests or ()  # type: ignore[union-attr]
+    job = build_location(Platform(topics)).resolve_job_def("kafka_to_silver")
+    run = instance.create_run_for_job(job, tags={**first.tags}, status=dg.DagsterRunStatus.STARTED)
+    instance.report_run_failed(run)
+    assert isinstance(tick(instance, topics), dg.SkipReason), "it waits a little after a failure"
+    monkeypatch.setattr("orders_platform.defs.automation.run_guard.FIRST_WAIT_SECONDS", 0.0)
+    (second,) = tick(instance, topics).run_requests or ()  # type: ignore[union-attr]
+    assert second.tags[ATTEMPT_OF_TAG] == first.tags[ATTEMPT_OF_TAG]
+    assert second.run_key != first.run_key
+
+
+def test_what_was_requested_runs_and_leaves_nothing_to_ask_for(instance: dg.DagsterInstance, topics: Settings) -> None:
+    produce(topics, "orders", 9)
+    (request,) = tick(instance, topics).run_requests or ()  # type: ignore[union-attr]
+    done = (
+        build_location(Platform(topics))
+        .resolve_job_def("kafka_to_silver")
+        .execute_in_process(
+            instance=instance,
+            partition_key=request.partition_key,
+            run_config=request.run_config,
+            tags=dict(request.tags),
+            asset_selection=request.asset_selection,
+        )
+    )
+    assert done.success
+    assert isinstance(tick(instance, topics), dg.SkipReason)
+
+
+def test_a_dead_broker_is_a_skipped_tick_within_ten_seconds(instance: dg.DagsterInstance, settings: Settings) -> None:
+    started = time.monotonic()
+    result = tick(instance, settings)
+    assert time.monotonic() - started < 10
+    assert isinstance(result, dg.SkipReason)
+    assert "did not answer" in (result.skip_message or "")
+
+
+def test_a_missing_topic_fails_the_tick_by_name(
+    instance: dg.DagsterInstance, broker: Settings, settings: Settings
+) -> None:
+    strange = Settings(_env_file=None, home=settings.home, ports=broker.ports, topic_prefix="nobody")  # type: ignore[call-arg]
+    with pytest.raises(Exception, match=r"topic nobody\.public\.\w+ does not exist"):
+        tick(instance, strange)
+
+
+def test_without_silver_or_with_clickhouse_down_no_order_date_is_asked_for(
+    instance: dg.DagsterInstance, settings: Settings
+) -> None:
+    context = dg.build_sensor_context(instance=instance, resources={"platform": Platform(settings)})
+    assert isinstance(stale_order_dates(context), dg.SkipReason)
