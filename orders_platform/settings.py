@@ -54,7 +54,6 @@ class Settings(BaseSettings):
     ports: Ports = Field(default_factory=Ports)
 
     topic_prefix: str = "orders"
-    topic_schema: str = "public"
     kafka: dict[str, str] = Field(default_factory=dict)
     postgres_dsn: str | None = None
     staging_url: str | None = None
