@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -27,7 +27,8 @@ from orders_platform.settings import Settings
 TABLE = "daily_revenue"
 _LOAD = f"{TABLE}_load_"
 _DDL = Path(__file__).with_name("daily_revenue.sql")
-ABANDONED_AFTER_HOURS = 6
+_STAMP = "%Y%m%dT%H%M%S"
+ABANDONED_AFTER = timedelta(hours=6)
 ATTEMPTS = 3
 
 
@@ -69,7 +70,7 @@ def load_day(settings: Settings, catalog: Catalog, day: date, run_id: str) -> Lo
     with open_client(settings) as client:
         ensure_table(client)
         _drop_abandoned(client)
-        own = f"{_LOAD}{re.sub('[^0-9a-zA-Z]', '_', run_id)}_{day:%Y%m%d}"
+        own = _load_table(run_id, day)
         for _ in range(ATTEMPTS):
             gold = read_day(catalog, day)
             try:
@@ -124,8 +125,8 @@ def check_day(settings: Settings, catalog: Catalog, day: date) -> CheckOutcome:
 
 
 def _load(client: Client, own: str, gold: GoldDay) -> None:
-    client.command(f"DROP TABLE IF EXISTS {own} SYNC")
-    client.command(f"CREATE TABLE {own} AS {TABLE}")
+    client.command(f"CREATE TABLE IF NOT EXISTS {own} AS {TABLE}")
+    client.command(f"TRUNCATE TABLE {own}")
     if gold.rows:
         values = [[{**row, SEQUENCE: gold.sequence}[name] for name in COLUMNS] for row in gold.rows]
         client.insert(own, values, column_names=COLUMNS)
@@ -150,11 +151,17 @@ def _result(gold: GoldDay) -> LoadResult:
     return LoadResult(gold.day, len(gold.rows), gold.figures.sums, gold.sequence, swapped=shown, dropped=not shown)
 
 
+def _load_table(run_id: str, day: date) -> str:
+    """A name of the load's own, which says when it was made (UTC): `daily_revenue_load_<time>_<run>_<day>`."""
+    return f"{_LOAD}{datetime.now(UTC):{_STAMP}}_{re.sub('[^0-9a-zA-Z]', '_', run_id)}_{day:%Y%m%d}"
+
+
 def _drop_abandoned(client: Client) -> None:
     """Removes the load tables of runs that were killed."""
     found = client.query(
-        f"SELECT name FROM system.tables WHERE database = currentDatabase() AND startsWith(name, '{_LOAD}') "
-        f"AND metadata_modification_time < now() - INTERVAL {ABANDONED_AFTER_HOURS} HOUR"
-    )
-    for (name,) in found.result_rows:
+        f"SELECT name FROM system.tables WHERE startsWith(name, '{_LOAD}') AND database = currentDatabase()"
+    ).result_rows
+    # Names begin with the time, and so they sort by it.
+    oldest = f"{_LOAD}{datetime.now(UTC) - ABANDONED_AFTER:{_STAMP}}"
+    for name in sorted(name for (name,) in found if name < oldest):
         client.command(f"DROP TABLE IF EXISTS {name} SYNC")
