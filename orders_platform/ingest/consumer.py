@@ -9,19 +9,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from orders_platform.ingest.arrow_columns import binary, fixed_width
 from orders_platform.ingest.decoding import RECORDS
 from orders_platform.ingest.errors import BrokerUnavailableError, RecordsExpiredError
 from orders_platform.ingest.kafka_admin import PASSING
 from orders_platform.ingest.offsets import OffsetRange
 from orders_platform.settings import Settings
 
-CHUNK_RECORDS = 200_000
-CHUNK_BYTES = 64 * 1024 * 1024
+CHUNK_RECORDS = 100_000
+CHUNK_BYTES = 32 * 1024 * 1024
 """A chunk ends at whichever comes first; it is a staged file and a unit of decoding, which bounds memory."""
-FETCH_MESSAGES = 10_000
+FETCH_MESSAGES = 1_000
 STALL_SECONDS = 60.0
 """The longest wait for the broker without a single record or end of partition."""
 _GONE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
@@ -35,35 +37,42 @@ class Chunk:
     records: pa.Table
 
 
-@dataclass
-class _Columns:
-    """Records on their way into Arrow, column by column."""
+_FIELDS = pa.schema([each for each in RECORDS if each.name != "partition"])
 
-    offsets: list[int] = field(default_factory=list)
-    timestamps: list[int] = field(default_factory=list)
-    keys: list[bytes | None] = field(default_factory=list)
-    values: list[bytes | None] = field(default_factory=list)
-    headers: list[str | None] = field(default_factory=list)
+
+@dataclass
+class _Batches:
+    """Records on their way into a chunk: each fetch becomes a batch at once, so that few Python objects live."""
+
+    batches: list[pa.RecordBatch] = field(default_factory=list)
+    records: int = 0
     bytes: int = 0
+    last: int = -1
 
     def append(self, messages: Sequence[Message[Any, Any]]) -> None:
-        self.offsets += [message.offset() for message in messages]  # type: ignore[misc]
-        self.timestamps += [message.timestamp()[1] for message in messages]
-        self.keys += [message.key() for message in messages]
-        values = [message.value() for message in messages]
-        self.values += values
-        self.headers += [_headers(found) if (found := message.headers()) else None for message in messages]
-        self.bytes += sum(map(len, messages))
+        if not messages:
+            return
+        offsets = np.fromiter((message.offset() for message in messages), np.int64, len(messages))
+        timestamps = np.fromiter((message.timestamp()[1] for message in messages), np.int64, len(messages))
+        headers = [_headers(found) if (found := message.headers()) else None for message in messages]
+        arrays = [
+            fixed_width(offsets, _FIELDS.field("offset").type),
+            fixed_width(timestamps, _FIELDS.field("timestamp").type),
+            binary([message.key() for message in messages], pa.binary()),
+            binary([message.value() for message in messages], pa.binary()),
+            binary(headers, pa.string()),
+        ]
+        self.batches.append(pa.RecordBatch.from_arrays(arrays, schema=_FIELDS))
+        self.records += len(messages)
+        self.bytes += arrays[2].nbytes + arrays[3].nbytes
+        self.last = int(offsets[-1])
 
     @property
     def full(self) -> bool:
-        return len(self.offsets) >= CHUNK_RECORDS or self.bytes >= CHUNK_BYTES
+        return self.records >= CHUNK_RECORDS or self.bytes >= CHUNK_BYTES
 
     def table(self) -> pa.Table:
-        columns = (self.offsets, self.timestamps, self.keys, self.values, self.headers)
-        fields = [each for each in RECORDS if each.name != "partition"]
-        arrays = [pa.array(values, each.type) for values, each in zip(columns, fields, strict=True)]
-        return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+        return pa.Table.from_batches(self.batches, schema=_FIELDS)
 
 
 class RangeReader:
@@ -76,7 +85,10 @@ class RangeReader:
         self._consumer = Consumer(
             {
                 "fetch.message.max.bytes": 4 * 1024 * 1024,
-                "queued.max.messages.kbytes": 64 * 1024,
+                "queued.max.messages.kbytes": 16 * 1024,
+                "queued.min.messages": 20_000,
+                # A full queue pauses fetching, for a whole second by default.
+                "fetch.queue.backoff.ms": 2,
                 **settings.kafka_config,
                 "group.id": "orders-platform",
                 "enable.auto.commit": False,
@@ -107,7 +119,7 @@ class RangeReader:
             RecordsExpiredError: if the log now starts behind the range's first offset.
             BrokerUnavailableError: if nothing arrives for `STALL_SECONDS`.
         """
-        first, columns = wanted.first, _Columns()
+        first, batches = wanted.first, _Batches()
         if wanted.offsets:
             self._consumer.assign([TopicPartition(self._topic, wanted.partition, wanted.first)])
             deadline = time.monotonic() + STALL_SECONDS
@@ -118,15 +130,15 @@ class RangeReader:
                 elif time.monotonic() > deadline:
                     raise self._stalled(wanted)
                 taken, complete = self._taken(messages, wanted)
-                columns.append(taken)
+                batches.append(taken)
                 if complete:
                     break
-                if columns.full:
-                    end = columns.offsets[-1] + 1
-                    yield Chunk(OffsetRange(wanted.partition, first, end), columns.table())
-                    first, columns = end, _Columns()
+                if batches.full:
+                    end = batches.last + 1
+                    yield Chunk(OffsetRange(wanted.partition, first, end), batches.table())
+                    first, batches = end, _Batches()
             self._consumer.unassign()
-        yield Chunk(OffsetRange(wanted.partition, first, wanted.next), columns.table())
+        yield Chunk(OffsetRange(wanted.partition, first, wanted.next), batches.table())
 
     def _taken(self, messages: list[Message[Any, Any]], wanted: OffsetRange) -> tuple[list[Message[Any, Any]], bool]:
         """The records of the range among the messages, and whether the range is complete with them."""
@@ -160,8 +172,7 @@ class RangeReader:
         )
 
 
-def _headers(headers: Sequence[tuple[str, bytes | None]]) -> str:
+def _headers(headers: Sequence[tuple[str, bytes | None]]) -> bytes:
     """Headers as JSON: `[[name, base64 or null], …]`."""
-    return json.dumps(
-        [[name, None if value is None else base64.b64encode(value).decode("ascii")] for name, value in headers]
-    )
+    pairs = [[name, None if value is None else base64.b64encode(value).decode("ascii")] for name, value in headers]
+    return json.dumps(pairs).encode()
