@@ -36,6 +36,7 @@ from orders_platform.settings import Settings
 
 FILE_SIZE_BYTES = 256 * 1024 * 1024
 _EPOCH = date(1970, 1, 1)
+_VECTOR_ROWS = 2048
 
 
 def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
@@ -118,7 +119,8 @@ def write_files(
     *,
     order_by: Sequence[str] = (),
     partition: date | str | int | None = None,
-    file_size_bytes: int | None = FILE_SIZE_BYTES,
+    file_size_bytes: int = FILE_SIZE_BYTES,
+    rows_per_file: int | None = None,
 ) -> list[DataFile]:
     """Writes a query's rows as data files of the table, which become visible when they are committed.
 
@@ -126,7 +128,8 @@ def write_files(
         sql: a SELECT with the table's columns in any order; each is cast to the column's type.
         order_by: columns by which the rows of a file are sorted, nulls first.
         partition: the value of the table's one identity partition, which all rows must have.
-        file_size_bytes: a new file is begun at about this size; null writes one file, whatever its size.
+        file_size_bytes: a new file is begun at about this size.
+        rows_per_file: a new file is begun after this many rows instead, rounded up to DuckDB's vectors of 2048.
 
     Returns:
         The files; none for a query without rows.
@@ -142,23 +145,18 @@ def write_files(
     query = f"SELECT {columns} FROM ({sql})"
     if order_by:
         query += f" ORDER BY {column_list(order_by)}"
-    folder = _folder(table, partition)
     name = uuid4().hex
-    options = [
-        "FORMAT parquet",
-        "COMPRESSION zstd",
-        f"FIELD_IDS {_field_ids(schema)}",
-        "RETURN_STATS true",
-    ]
-    if file_size_bytes is None:
-        target = f"{folder}/{name}.parquet"
-    else:
-        target = f"{folder}/{name}"
-        options += [f"FILE_SIZE_BYTES {file_size_bytes}", f"FILENAME_PATTERN '{name}-{{i}}'"]
+    target = f"{_folder(table, partition)}/{name}"
+    split = f"FILE_SIZE_BYTES {file_size_bytes}"
+    if rows_per_file is not None:
+        rows = -(-rows_per_file // _VECTOR_ROWS) * _VECTOR_ROWS
+        split = f"ROW_GROUP_SIZE {rows}, ROW_GROUPS_PER_FILE 1"
+    options = f"FORMAT parquet, COMPRESSION zstd, FIELD_IDS {_field_ids(schema)}, RETURN_STATS true, {split}"
     path = local_path(target)
     if not target.startswith("s3://"):
-        (Path(path) if file_size_bytes else Path(path).parent).mkdir(parents=True, exist_ok=True)
-    written = connection.execute(f"COPY ({query}) TO {_literal(path)} ({', '.join(options)})").fetchall()
+        Path(path).mkdir(parents=True, exist_ok=True)
+    options += f", FILENAME_PATTERN '{name}-{{i}}'"
+    written = connection.execute(f"COPY ({query}) TO {_literal(path)} ({options})").fetchall()
     start = "" if target.startswith("s3://") else "file://"
     return [
         data_file(table, f"{start}{row[0]}", size_bytes=int(row[2]), partition=partition) for row in written if row[1]
