@@ -65,7 +65,7 @@ class TopicMemory:
         try:
             content: dict[str, Any] = json.loads(self.storage.read(name).to_pybytes())
         except ValueError as error:
-            raise StagedFileError(f"{name} is not JSON ({error}): remove it, it will be made again") from error
+            raise StagedFileError(name, f"not JSON ({error}): remove it, it will be made again") from error
         return content
 
     def _put(self, name: str, content: dict[str, Any]) -> dict[str, Any]:

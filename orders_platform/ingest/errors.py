@@ -40,7 +40,11 @@ class PositionFellError(IngestError):
 
 
 class StagedFileError(IngestError):
-    """A staged file is not what its name says: cut, altered or of another topic."""
+    """A staged file, `name`, is not what its name says: cut, altered or of another topic."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"staged file {name}: {problem}")
+        self.name = name
 
 
 class LedgerError(IngestError):

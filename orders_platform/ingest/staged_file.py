@@ -46,6 +46,12 @@ def day_folder(topic: str, topic_id: str, day: date) -> str:
     return f"{topic}/{topic_id}/dt={day.isoformat()}"
 
 
+def staged_days(storage: Storage, topic: str, topic_id: str) -> list[date]:
+    """The days of which files are staged, in order."""
+    folders = storage.folders(f"{topic}/{topic_id}")
+    return [date.fromisoformat(name.removeprefix("dt=")) for name in folders if name.startswith("dt=")]
+
+
 def staged_files(storage: Storage, topic: str, topic_id: str, day: date) -> list[StagedFile]:
     """The files of a day, by partition and first offset. Files that others put there are no concern."""
     found = (_NAME.fullmatch(name) for name in storage.names(day_folder(topic, topic_id, day)))
@@ -97,9 +103,9 @@ def read(storage: Storage, file: StagedFile) -> pa.Table:
             footer = parquet.schema_arrow.metadata or {}
             table = parquet.read()
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise StagedFileError(f"staged file {file.name} cannot be read: {error}") from error
+        raise StagedFileError(file.name, f"cannot be read: {error}") from error
     for problem in _contradictions(file, footer, table):
-        raise StagedFileError(f"staged file {file.name} is not what its name says: {problem}")
+        raise StagedFileError(file.name, problem)
     partition = pa.repeat(pa.scalar(file.range.partition, pa.int32()), table.num_rows)
     return table.cast(STAGED).add_column(0, RECORDS.field("partition"), partition)
 
@@ -122,7 +128,7 @@ def _contradictions(file: StagedFile, footer: dict[bytes, bytes], table: pa.Tabl
         "first": str(each.first), "next": str(each.next), "records": str(table.num_rows),
     }  # fmt: skip
     if said != expected:
-        yield f"its footer says {said}, not {expected}"
+        yield f"the footer says {said}, the name and rows {expected}"
     if table.num_rows:
         bounds = pc.min_max(table["offset"]).as_py()
         if bounds["min"] < each.first or bounds["max"] >= each.next:

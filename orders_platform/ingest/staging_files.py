@@ -25,6 +25,9 @@ class Storage(Protocol):
     def names(self, folder: str) -> list[str]:
         """Names (without the folder) of the files right in a folder, sorted; none for a folder that does not exist."""
 
+    def folders(self, folder: str) -> list[str]:
+        """Names of the folders right in a folder, sorted."""
+
     def put(self, name: str, content: pa.Buffer) -> bool:
         """Puts a file; false, and nothing changed, when there is one of that name already."""
 
@@ -52,6 +55,13 @@ class FolderStorage:
         try:
             with os.scandir(self._root / folder) as entries:
                 return sorted(e.name for e in entries if not e.name.endswith((".tmp", SET_ASIDE)) and e.is_file())
+        except FileNotFoundError:
+            return []
+
+    def folders(self, folder: str) -> list[str]:
+        try:
+            with os.scandir(self._root / folder) as entries:
+                return sorted(entry.name for entry in entries if entry.is_dir())
         except FileNotFoundError:
             return []
 
@@ -105,6 +115,12 @@ class S3Storage:
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix, Delimiter="/")
         keys = (item["Key"].removeprefix(prefix) for page in pages for item in page.get("Contents", ()))
         return sorted(key for key in keys if not key.endswith(SET_ASIDE))
+
+    def folders(self, folder: str) -> list[str]:
+        prefix = self._key(folder) + "/"
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix, Delimiter="/")
+        found = (item["Prefix"] for page in pages for item in page.get("CommonPrefixes", ()))
+        return sorted(name.removeprefix(prefix).rstrip("/") for name in found)
 
     def put(self, name: str, content: pa.Buffer) -> bool:
         from botocore.exceptions import ClientError

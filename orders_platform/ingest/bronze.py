@@ -1,0 +1,246 @@
+"""`bronze_*`: staged records as typed rows of an Iceberg table, each exactly once.
+
+What is to be loaded follows from what is staged and from the ledger in the table's head, nothing else. The commit is
+conditional on that head; after any failure the table is read again and what is left is planned anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import duckdb
+import pyarrow as pa
+from pyiceberg.catalog import Catalog
+from pyiceberg.expressions import In
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
+
+from orders_platform.contracts import Contract
+from orders_platform.fault_points import FaultPoint
+from orders_platform.ingest.boundaries import TopicMemory
+from orders_platform.ingest.cover import Slice, cover_day
+from orders_platform.ingest.decoding import decode
+from orders_platform.ingest.errors import CommitRefusedError, StagedFileError
+from orders_platform.ingest.kafka_admin import KafkaAdmin, TopicLog
+from orders_platform.ingest.ledger import COMMIT, TAG, Ledger
+from orders_platform.ingest.log_guard import refuse_another_log
+from orders_platform.ingest.offsets import OffsetRange, by_partition, flatten
+from orders_platform.ingest.positions import check_positions
+from orders_platform.ingest.staged_file import read, sliced
+from orders_platform.ingest.staging_files import Storage, storage
+from orders_platform.lake.catalog import ensure_table
+from orders_platform.lake.commits import CommitFaults, CommitUnknownError, ConflictError, commit
+from orders_platform.lake.duckdb_engine import connect, scan_sql, write_files
+from orders_platform.lake.schemas import bronze_schema
+from orders_platform.settings import Settings
+
+ATTEMPTS = 8
+BATCH_RECORDS = 200_000
+FAULTS = CommitFaults(
+    FaultPoint.BRONZE_BEFORE_COMMIT, FaultPoint.BRONZE_COMMIT_UNANSWERED, FaultPoint.BRONZE_AFTER_COMMIT
+)
+
+
+@dataclass(frozen=True)
+class BronzeResult:
+    """What one call loaded. records = rows + dead + tombstones + skipped; `ranges` are the offsets it added.
+
+    `snapshot_id` is that of its last commit, None when there was nothing to load; `ledger` is the table's afterwards.
+    """
+
+    day: date
+    snapshot_id: int | None
+    rows: int
+    tombstones: int
+    skipped: int
+    dead: int
+    ranges: tuple[OffsetRange, ...]
+    ledger: Ledger
+
+
+def bronze_table(catalog: Catalog, contract: Contract) -> Table:
+    """The table, made if it is missing."""
+    return ensure_table(
+        catalog,
+        contract.bronze_table,
+        bronze_schema(contract),
+        partition_by="_ingest_day",
+        bounds=["_kafka_partition", "_kafka_offset", "_lsn"],
+    )
+
+
+def load_day(settings: Settings, catalog: Catalog, contract: Contract, day: date) -> BronzeResult:
+    """Loads what is staged of a day and not in the table; loading again changes nothing.
+
+    Raises:
+        LostRecordsError: offsets of the day are neither loaded nor staged nor in Kafka, or the topic is another one.
+        PositionFellError: the source went back in time.
+        LedgerError: the table's ledger is missing or cannot be believed.
+        CommitRefusedError: others kept committing first; nothing is lost, run it again.
+        BrokerUnavailableError: Kafka does not answer.
+    """
+    load = _Load(settings, contract, day, storage(settings))
+    table = bronze_table(catalog, contract)
+    failure: Exception | None = None
+    attempts = 0
+    while attempts < ATTEMPTS:
+        try:
+            ledger = load.step(table)
+            if ledger is not None:
+                return load.result(ledger)
+        except (ConflictError, CommitUnknownError) as error:
+            # Whether it landed is for the table's head to say: what its ledger holds is done.
+            failure, attempts = error, attempts + 1
+            load.forget(unless_landed=isinstance(error, CommitUnknownError))
+            table = catalog.load_table(contract.bronze_table)
+        except StagedFileError as error:
+            failure, attempts = error, attempts + 1
+            load.set_aside(error)
+    raise CommitRefusedError(
+        f"{contract.bronze_table}: {ATTEMPTS} attempts to load {day} did not succeed, the last with: {failure}. "
+        f"Nothing is lost; the next run takes the same records"
+    )
+
+
+class _Load:
+    """One call of `load_day`: what it has planned and what of it is known to be in the table."""
+
+    def __init__(self, settings: Settings, contract: Contract, day: date, place: Storage) -> None:
+        self.settings, self.contract, self.day, self.place = settings, contract, day, place
+        self._counts: Counter[str] = Counter()
+        self._ranges: list[OffsetRange] = []
+        self._planned: tuple[list[OffsetRange], Counter[str]] | None = None
+        self._snapshot_id: int | None = None
+
+    def step(self, table: Table) -> Ledger | None:
+        """One plan and its commit; the ledger if nothing was left to do. Raises what `lake.commits.commit` raises."""
+        admin = KafkaAdmin(self.settings)
+        log = admin.topic(self.contract.topic(self.settings.topic_prefix))
+        ledger = Ledger.read(table)
+        refuse_another_log(log, ledger)
+        self._confirm(ledger, log.topic_id)
+        memory = TopicMemory(self.place, log.name, log.topic_id)
+        slices = cover_day(self.settings, self.place, memory, log, admin, ledger, self.day)
+        if not slices:
+            return ledger
+        self._commit(table, ledger, log, list(_limited(slices, self.settings.max_records_per_run)))
+        return None
+
+    def forget(self, *, unless_landed: bool) -> None:
+        """After a refused commit; one without an answer is looked for in the ledger of the next step."""
+        if not unless_landed:
+            self._planned = None
+
+    def set_aside(self, error: StagedFileError) -> None:
+        """Frees the name of a file that cannot be used, so that its offsets are staged again."""
+        self.place.set_aside(error.name)
+
+    def _commit(self, table: Table, ledger: Ledger, log: TopicLog, slices: Sequence[Slice]) -> None:
+        with connect(self.settings) as con:
+            ranges = list(flatten(by_partition(each.range for each in slices)))
+            files, counts, positions = self._write(con, table, ledger, log, slices, ranges)
+            ends = {each.partition: each.next for each in ranges}
+            places = {
+                p: (ends[p], position)
+                for p, position in positions.items()
+                if p in ends and ends[p] >= ledger.positions.get(log.topic_id, {}).get(p, (0, 0))[0]
+            }
+            after = ledger.including(log.topic_id, ranges, counts["rows"] + counts["dead"], places)
+            own = {
+                "day": self.day.isoformat(),
+                "topic_id": log.topic_id,
+                "ranges": [[each.partition, each.first, each.next] for each in ranges],
+                **{name: counts[name] for name in ("records", "rows", "dead", "tombstones", "skipped")},
+            }
+            self._planned = ranges, counts
+            self._snapshot_id = commit(
+                table,
+                expected=ledger.snapshot_id,
+                add=files,
+                summary={**after.summary(), COMMIT: json.dumps(own, separators=(",", ":"))},
+                tag=TAG,
+                faults=FAULTS,
+            )
+
+    def _confirm(self, ledger: Ledger, topic_id: str) -> None:
+        """Counts the last planned commit if the ledger says that it is in the table; forgets it if not."""
+        if self._planned is None:
+            return
+        ranges, counts = self._planned
+        if not ledger.missing(topic_id, by_partition(ranges)):
+            self._ranges += ranges
+            self._counts += counts
+            self._snapshot_id = ledger.snapshot_id
+        self._planned = None
+
+    def result(self, ledger: Ledger) -> BronzeResult:
+        counts = self._counts
+        return BronzeResult(
+            self.day,
+            self._snapshot_id if self._ranges else None,
+            counts["rows"],
+            counts["tombstones"],
+            counts["skipped"],
+            counts["dead"],
+            flatten(by_partition(self._ranges)),
+            ledger,
+        )
+
+    def _write(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        table: Table,
+        ledger: Ledger,
+        log: TopicLog,
+        slices: Sequence[Slice],
+        ranges: Sequence[OffsetRange],
+    ) -> tuple[list[DataFile], Counter[str], dict[int, int]]:
+        """Data files of the slices' records, batch by batch, with counts and the highest position of each partition."""
+        files: list[DataFile] = []
+        counts: Counter[str] = Counter()
+        before = dict(ledger.positions.get(log.topic_id, {}))
+        firsts: dict[int, int] = {}
+        for each in ranges:
+            firsts.setdefault(each.partition, each.first)
+        known = lambda lsns: scan_sql(table, row_filter=In("_lsn", lsns))  # noqa: E731
+        highest: dict[int, int] = {}
+        for records in self._batches(slices):
+            decoded = decode(con, self.contract, records, log.topic_id, self.day)
+            counts.update(
+                records=decoded.records,
+                rows=decoded.rows,
+                dead=decoded.dead,
+                tombstones=decoded.tombstones,
+                skipped=decoded.skipped,
+            )
+            con.execute(f"CREATE OR REPLACE TEMP TABLE bronze_rows AS {decoded.sql}")
+            highest.update(check_positions(con, "bronze_rows", before, firsts, known, log.name))
+            # Within this load, what follows is compared with what was just read.
+            before.update({p: (0, position) for p, position in highest.items()})
+            files += write_files(con, table, "SELECT * FROM bronze_rows", partition=self.day)
+        return files, counts, highest
+
+    def _batches(self, slices: Sequence[Slice]) -> Iterator[pa.Table]:
+        """Records of several files at a time: few data files for small loads, bounded memory for large ones."""
+        waiting: list[pa.Table] = []
+        for each in slices:
+            waiting.append(sliced(read(self.place, each.file), each.range.first, each.range.next))
+            if sum(table.num_rows for table in waiting) >= BATCH_RECORDS:
+                yield pa.concat_tables(waiting)
+                waiting = []
+        if waiting:
+            yield pa.concat_tables(waiting)
+
+
+def _limited(slices: Sequence[Slice], offsets: int) -> Iterator[Slice]:
+    """The first slices with about so many offsets, at least one: a larger load commits several times."""
+    left = offsets
+    for each in slices:
+        if left <= 0:
+            return
+        yield each
+        left -= each.range.offsets

@@ -1,0 +1,81 @@
+"""Which staged files, and which part of each, hold what bronze lacks of a day; gaps between them are staged again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+
+from orders_platform.ingest.boundaries import TopicMemory
+from orders_platform.ingest.kafka_admin import KafkaAdmin, TopicLog
+from orders_platform.ingest.ledger import Ledger
+from orders_platform.ingest.log_guard import gone_from_log, refuse_lost
+from orders_platform.ingest.offsets import Intervals, OffsetRange, by_partition, flatten
+from orders_platform.ingest.staged_file import StagedFile, staged_days, staged_files
+from orders_platform.ingest.staging import stage_ranges
+from orders_platform.ingest.staging_files import Storage
+from orders_platform.ingest.windows import window_of
+from orders_platform.settings import Settings
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Offsets of a staged file that are to be loaded."""
+
+    file: StagedFile
+    range: OffsetRange
+
+
+def cover_day(
+    settings: Settings,
+    place: Storage,
+    memory: TopicMemory,
+    log: TopicLog,
+    admin: KafkaAdmin,
+    ledger: Ledger,
+    day: date,
+) -> tuple[Slice, ...]:
+    """Slices that together hold, once each, the staged offsets of the day that the ledger lacks: no gap between them.
+
+    Raises:
+        RecordsExpiredError: if offsets that were never loaded can be had neither from staging nor from Kafka.
+    """
+    window = window_of(admin, log, memory, day)
+    lost = gone_from_log(log, ledger, memory.origins(log))
+    if lost:
+        refuse_lost(log, _subtract(lost, staged_of_all_days(place, log)))
+    files = staged_files(place, log.name, log.topic_id, day)
+    staged = by_partition(file.range for file in files)
+    wanted = {}
+    for each in window.ranges:
+        end = min(each.next, staged.get(each.partition, Intervals()).next)
+        if each.first < end:
+            wanted[each.partition] = Intervals(((each.first, end),))
+    todo = ledger.missing(log.topic_id, wanted)
+    if gaps := _subtract(todo, staged):
+        stage_ranges(settings, place, log, day, flatten(gaps))
+        files = staged_files(place, log.name, log.topic_id, day)
+    return tuple(_slices(files, todo))
+
+
+def staged_of_all_days(place: Storage, log: TopicLog) -> dict[int, Intervals]:
+    """Everything that is staged of a topic."""
+    days = staged_days(place, log.name, log.topic_id)
+    return by_partition(file.range for day in days for file in staged_files(place, log.name, log.topic_id, day))
+
+
+def _subtract(wanted: Mapping[int, Intervals], there: Mapping[int, Intervals]) -> dict[int, Intervals]:
+    left = {partition: found.subtract(there.get(partition, Intervals())) for partition, found in wanted.items()}
+    return {partition: found for partition, found in left.items() if found}
+
+
+def _slices(files: Iterable[StagedFile], todo: Mapping[int, Intervals]) -> Iterator[Slice]:
+    """Files that overlap say the same, so that each offset is taken from the first file that has it."""
+    left = dict(todo)
+    for file in files:
+        partition = file.range.partition
+        own = Intervals(((file.range.first, file.range.next),))
+        part = left.get(partition, Intervals()).intersect(own)
+        left[partition] = left.get(partition, Intervals()).subtract(own)
+        for each in part.ranges(partition):
+            yield Slice(file, each)
