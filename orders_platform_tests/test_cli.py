@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from orders_platform.cli import INTERRUPTED, OK, USAGE, WRONG, app
+from orders_platform.cli.app import INTERRUPTED, OK, USAGE, WRONG, app
 from orders_platform.settings import Settings
 
 COMMANDS = (

@@ -48,14 +48,15 @@ def silver_asset(contract: Contract) -> dg.AssetsDefinition:
         pool=name,
     )
     def merge(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> Iterator[Event]:
-        from orders_platform.lake.silver import check_silver, mark_audited, merge_silver
+        from orders_platform.lake.audit import check_silver, mark_audited
+        from orders_platform.lake.silver import merge_silver
 
         started = monotonic()
         with retried(context):
             result = merge_silver(platform.settings, platform.catalog, contract)
             outcome = check_silver(platform.settings, platform.catalog, contract)
-            if outcome.passed:
-                mark_audited(platform.catalog, contract, result.snapshot_id)
+            if outcome.passed and (checked := outcome.metadata.get("snapshot_id")):
+                mark_audited(platform.catalog, contract, int(checked))
         of_run: dict[str, int | float | str] = {
             "rows_changed": result.rows_changed,
             "inserted": result.inserted,
