@@ -7,6 +7,7 @@ import dagster as dg
 def definitions() -> dg.Definitions:
     """The one Definitions object. Imports inside, so that naming this module costs nothing."""
     from orders_platform.defs.location import build_location
+    from orders_platform.defs.resources.platform import Platform
     from orders_platform.settings import load
 
-    return build_location(load())
+    return build_location(Platform(load()))

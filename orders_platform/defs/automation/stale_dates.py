@@ -39,7 +39,7 @@ class OrderDatesRun:
     def partition(self) -> date:
         """The newest of the dates that Dagster knows: the run's partition. Today's if it knows none of them."""
         known = [day for day in self.dates if is_partition(day)]
-        return max(known) if known else datetime.now(UTC).date()
+        return max(known) if known else _today()
 
     @property
     def config(self) -> dict[str, object]:
@@ -61,6 +61,10 @@ class OrderDatesRun:
         return f"{len(self.dates)} order dates stale in {what}: {span}"
 
 
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
 def plan_order_dates(platform: Platform) -> OrderDatesRun | None:
     """The run that the tables' own marks ask for: gold's stale dates first, else what ClickHouse has not taken over."""
     from orders_platform.lake.gold import plan
@@ -68,8 +72,10 @@ def plan_order_dates(platform: Platform) -> OrderDatesRun | None:
     from orders_platform.serving.daily_revenue import stale_days
 
     stale = plan(platform.settings, platform.catalog)
-    if stale.stale_dates:
-        return OrderDatesRun(stale.stale_dates[-DATES_PER_BUILD:], gold=True, state=str(sorted(stale.inputs.items())))
+    # With no date stale although silver has moved, today's is rebuilt: gold's mark must not fall behind silver's expiry.
+    dates = stale.stale_dates or ((_today(),) if stale.behind_only_by_mark else ())
+    if dates:
+        return OrderDatesRun(dates[-DATES_PER_BUILD:], gold=True, state=str(sorted(stale.inputs.items())))
     late = tuple(stale_days(platform.settings, platform.catalog))
     return OrderDatesRun(late, gold=False) if late else None
 
