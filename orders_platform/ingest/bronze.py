@@ -35,6 +35,7 @@ from orders_platform.ingest.staging_files import Storage, storage
 from orders_platform.lake.catalog import ensure_table
 from orders_platform.lake.commits import CommitFaults, CommitUnknownError, ConflictError, commit
 from orders_platform.lake.duckdb_engine import connect, scan_sql, write_files
+from orders_platform.lake.maintenance import expire_if_due
 from orders_platform.lake.schemas import bronze_schema
 from orders_platform.settings import Settings
 
@@ -73,8 +74,13 @@ def bronze_table(catalog: Catalog, contract: Contract) -> Table:
     )
 
 
-def load_day(settings: Settings, catalog: Catalog, contract: Contract, day: date) -> BronzeResult:
+def load_day(
+    settings: Settings, catalog: Catalog, contract: Contract, day: date, place: Storage | None = None
+) -> BronzeResult:
     """Loads what is staged of a day and not in the table; loading again changes nothing.
+
+    Args:
+        place: where files are staged, if not to be opened from the settings.
 
     Raises:
         LostRecordsError: offsets of the day are neither loaded nor staged nor in Kafka, or the topic is another one.
@@ -83,7 +89,7 @@ def load_day(settings: Settings, catalog: Catalog, contract: Contract, day: date
         CommitRefusedError: others kept committing first; nothing is lost, run it again.
         BrokerUnavailableError: Kafka does not answer.
     """
-    load = _Load(settings, contract, day, storage(settings))
+    load = _Load(settings, contract, day, place or storage(settings))
     table = bronze_table(catalog, contract)
     failure: Exception | None = None
     attempts = 0
@@ -165,6 +171,7 @@ class _Load:
                 tag=TAG,
                 faults=FAULTS,
             )
+        expire_if_due(table)
 
     def _confirm(self, ledger: Ledger, topic_id: str) -> None:
         """Counts the last planned commit if the ledger says that it is in the table; forgets it if not."""

@@ -10,7 +10,7 @@ from orders_platform.ingest.boundaries import TopicMemory
 from orders_platform.ingest.kafka_admin import KafkaAdmin, TopicLog
 from orders_platform.ingest.ledger import Ledger
 from orders_platform.ingest.log_guard import gone_from_log, refuse_lost
-from orders_platform.ingest.offsets import Intervals, OffsetRange, by_partition, flatten
+from orders_platform.ingest.offsets import Intervals, OffsetRange, by_partition, flatten, subtract
 from orders_platform.ingest.staged_file import StagedFile, staged_days, staged_files
 from orders_platform.ingest.staging import stage_ranges
 from orders_platform.ingest.staging_files import Storage
@@ -43,7 +43,7 @@ def cover_day(
     window = window_of(admin, log, memory, day)
     lost = gone_from_log(log, ledger, memory.origins(log))
     if lost:
-        refuse_lost(log, _subtract(lost, staged_of_all_days(place, log)))
+        refuse_lost(log, subtract(lost, staged_of_all_days(place, log)))
     files = staged_files(place, log.name, log.topic_id, day)
     staged = by_partition(file.range for file in files)
     wanted = {}
@@ -52,7 +52,7 @@ def cover_day(
         if each.first < end:
             wanted[each.partition] = Intervals(((each.first, end),))
     todo = ledger.missing(log.topic_id, wanted)
-    if gaps := _subtract(todo, staged):
+    if gaps := subtract(todo, staged):
         stage_ranges(settings, place, log, day, flatten(gaps))
         files = staged_files(place, log.name, log.topic_id, day)
     return tuple(_slices(files, todo))
@@ -62,11 +62,6 @@ def staged_of_all_days(place: Storage, log: TopicLog) -> dict[int, Intervals]:
     """Everything that is staged of a topic."""
     days = staged_days(place, log.name, log.topic_id)
     return by_partition(file.range for day in days for file in staged_files(place, log.name, log.topic_id, day))
-
-
-def _subtract(wanted: Mapping[int, Intervals], there: Mapping[int, Intervals]) -> dict[int, Intervals]:
-    left = {partition: found.subtract(there.get(partition, Intervals())) for partition, found in wanted.items()}
-    return {partition: found for partition, found in left.items() if found}
 
 
 def _slices(files: Iterable[StagedFile], todo: Mapping[int, Intervals]) -> Iterator[Slice]:

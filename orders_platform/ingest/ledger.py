@@ -18,7 +18,7 @@ from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.types import LongType
 
 from orders_platform.ingest.errors import LedgerError, LedgerMissingError
-from orders_platform.ingest.offsets import Intervals, OffsetRange
+from orders_platform.ingest.offsets import Intervals, OffsetRange, subtract
 from orders_platform.lake.duckdb_engine import live_files
 
 LEDGER = "orders-platform.ledger"
@@ -67,8 +67,7 @@ class Ledger:
 
     def missing(self, topic_id: str, wanted: Mapping[int, Intervals]) -> dict[int, Intervals]:
         """What of the wanted offsets is not loaded, without the partitions of which nothing is missing."""
-        left = {partition: found.subtract(self.of(topic_id, partition)) for partition, found in wanted.items()}
-        return {partition: found for partition, found in left.items() if found}
+        return subtract(wanted, self.intervals.get(topic_id, {}))
 
     def including(
         self, topic_id: str, ranges: Iterable[OffsetRange], rows: int, positions: Mapping[int, tuple[int, int]]

@@ -110,3 +110,9 @@ def by_partition(ranges: Iterable[OffsetRange]) -> dict[int, Intervals]:
 def flatten(sets: Mapping[int, Intervals]) -> tuple[OffsetRange, ...]:
     """Sets by partition as ranges, in order."""
     return tuple(each for partition in sorted(sets) for each in sets[partition].ranges(partition))
+
+
+def subtract(wanted: Mapping[int, Intervals], there: Mapping[int, Intervals]) -> dict[int, Intervals]:
+    """What is wanted and not there, without the partitions of which nothing is left."""
+    left = {partition: found.subtract(there.get(partition, Intervals())) for partition, found in wanted.items()}
+    return {partition: found for partition, found in left.items() if found}

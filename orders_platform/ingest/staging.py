@@ -30,12 +30,17 @@ class StagingResult:
 
 
 def stage_day(
-    settings: Settings, contract: Contract, day: date, until: Mapping[int, int] | None = None
+    settings: Settings,
+    contract: Contract,
+    day: date,
+    until: Mapping[int, int] | None = None,
+    place: Storage | None = None,
 ) -> StagingResult:
     """Stages what the day has and staging has not, as far as Kafka still has it.
 
     Args:
         until: for each partition the offset to stop before; partitions that are not in it are left alone. None: all.
+        place: where to stage, if not to be opened from the settings.
 
     Raises:
         IngestError: the topic is missing, in another cluster or open to any timestamp; the broker does not answer.
@@ -43,7 +48,7 @@ def stage_day(
     admin = KafkaAdmin(settings)
     log = admin.topic(contract.topic(settings.topic_prefix))
     admin.refuse_unbounded_timestamps(log.name)
-    place = storage(settings)
+    place = place or storage(settings)
     window = window_of(admin, log, TopicMemory(place, log.name, log.topic_id), day)
     staged = by_partition(file.range for file in staged_files(place, log.name, log.topic_id, day))
     missing = {}

@@ -38,10 +38,10 @@ class Storage(Protocol):
         """Renames a file that cannot be used, so that its name is free; returns the new name."""
 
 
-def storage(settings: Settings) -> Storage:
-    """The place that the settings name."""
+def storage(settings: Settings, client: S3Client | None = None) -> Storage:
+    """The place that the settings name; `client` is boto3's for S3, if it is not to be made from the settings."""
     if settings.staging.startswith("s3://"):
-        return S3Storage(settings)
+        return S3Storage(settings, client)
     return FolderStorage(Path(settings.staging))
 
 
@@ -98,17 +98,10 @@ class FolderStorage:
 class S3Storage:
     """A bucket: one PUT on condition that no object has the name, which is atomic and as durable as the store."""
 
-    def __init__(self, settings: Settings) -> None:
-        import boto3  # costs 0.2 s, and most installations on one machine need none of it
-
+    def __init__(self, settings: Settings, client: S3Client | None = None) -> None:
         url = urlsplit(settings.staging)
         self._bucket, self._prefix = url.netloc, url.path.strip("/")
-        properties = settings.s3
-        self._client: S3Client = boto3.client(
-            "s3",
-            endpoint_url=properties.get("s3.endpoint"),
-            region_name=properties.get("s3.region", "us-east-1"),
-        )
+        self._client = client or _client(settings)
 
     def names(self, folder: str) -> list[str]:
         prefix = self._key(folder) + "/"
@@ -158,6 +151,16 @@ class S3Storage:
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}/{name}" if self._prefix else name
+
+
+def _client(settings: Settings) -> S3Client:
+    import boto3  # costs 0.2 s, and most installations on one machine need none of it
+
+    # Keys come from the environment, as everywhere in the AWS SDK.
+    properties = settings.s3
+    return boto3.client(
+        "s3", endpoint_url=properties.get("s3.endpoint"), region_name=properties.get("s3.region", "us-east-1")
+    )
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,0 +1,131 @@
+"""Whether bronze holds what its ledger says, and a ledger made from the rows where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.expressions import And, BooleanExpression, EqualTo, GreaterThanOrEqual, LessThan, Or
+from pyiceberg.table import Table
+
+from orders_platform.contracts import Contract
+from orders_platform.ingest.bronze import bronze_table
+from orders_platform.ingest.errors import LedgerError
+from orders_platform.ingest.ledger import TAG, Ledger
+from orders_platform.ingest.offsets import Intervals, OffsetRange
+from orders_platform.ingest.positions import STREAMED
+from orders_platform.lake.commits import commit
+from orders_platform.lake.duckdb_engine import connect, scan_sql
+from orders_platform.lake.outcome import CheckOutcome
+from orders_platform.settings import Settings
+
+
+def check_bronze(
+    settings: Settings, catalog: Catalog, contract: Contract, day: date, ranges: Sequence[OffsetRange] = ()
+) -> CheckOutcome:
+    """Checks that a day's rows are within the ledger, each once, and that the table has as many rows as were loaded.
+
+    Args:
+        ranges: only rows of these offsets are read (those that a run has just loaded); all of the day's, if empty.
+    """
+    table = bronze_table(catalog, contract)
+    try:
+        ledger = Ledger.read(table)
+    except LedgerError as error:
+        return CheckOutcome(False, str(error))
+    held = [
+        f"('{topic_id}', {partition}, {first}, {end})"
+        for topic_id, partitions in ledger.intervals.items()
+        for partition, found in partitions.items()
+        for first, end in found.pairs
+    ]
+    scan = scan_sql(table, row_filter=_filter(day, ranges))
+    exact = " OR ".join(
+        f"(_kafka_partition = {each.partition} AND _kafka_offset >= {each.first} AND _kafka_offset < {each.next})"
+        for each in ranges
+    )
+    with connect(settings) as con:
+        found = con.execute(
+            f"""WITH held(topic_id, partition, first, next) AS (VALUES {", ".join(held) or "(NULL, NULL, NULL, NULL)"}),
+            places AS (SELECT _topic_id, _kafka_partition, _kafka_offset, count(*) AS times, count(_error) AS dead
+                       FROM {scan} WHERE _ingest_day = ? {f"AND ({exact})" if exact else ""} GROUP BY ALL)
+            SELECT coalesce(sum(times), 0)::BIGINT, coalesce(sum(times - 1), 0)::BIGINT, coalesce(sum(dead), 0)::BIGINT,
+                   count(*) FILTER (NOT EXISTS (SELECT 1 FROM held WHERE topic_id = _topic_id
+                       AND partition = _kafka_partition AND _kafka_offset >= first AND _kafka_offset < next))
+            FROM places""",
+            [day],
+        ).fetchone()
+    assert found is not None  # noqa: S101 an aggregate has one row
+    rows, twice, dead, outside = found
+    total = _total_rows(table)
+    problems = [
+        f"{twice} rows stand twice" if twice else "",
+        f"{outside} rows have offsets that the ledger does not hold" if outside else "",
+        f"the table has {total} rows, but its commits loaded {ledger.rows}" if total != ledger.rows else "",
+    ]
+    said = "; ".join(problem for problem in problems if problem)
+    description = said or f"{rows} rows of {day}, each once and within the ledger; {total} rows in the table, as loaded"
+    figures: dict[str, int | float | str] = {
+        "rows_checked": rows,
+        "rows_twice": twice,
+        "rows_outside_ledger": outside,
+        "dead_letters": dead,
+        "rows_in_table": total,
+        "rows_loaded": ledger.rows,
+    }
+    return CheckOutcome(not said, f"{contract.bronze_table}: {description}", figures)
+
+
+def rebuild(settings: Settings, catalog: Catalog, contract: Contract) -> Ledger:
+    """Derives the ledger from the rows' topic ids, partitions and offsets, and commits it to the table's head.
+
+    Within a day, everything from the first to the last row of a partition counts as loaded: loads have no gaps, and what
+    has no row there was a tombstone or a record that makes none. Such records at the edges of a day are read again, which
+    makes no row either.
+
+    Raises:
+        ConflictError: if the table changed meanwhile; nothing was committed.
+    """
+    table = bronze_table(catalog, contract)
+    head = table.current_snapshot()
+    if head is None:
+        return Ledger()
+    with connect(settings) as con:
+        days = con.execute(
+            f"""SELECT _topic_id, _kafka_partition, min(_kafka_offset), max(_kafka_offset) + 1,
+                       max(_commit_pos) FILTER ({STREAMED})
+            FROM {scan_sql(table)} GROUP BY _topic_id, _kafka_partition, _ingest_day ORDER BY ALL"""
+        ).fetchall()
+    intervals: dict[str, dict[int, Intervals]] = {}
+    positions: dict[str, dict[int, tuple[int, int]]] = {}
+    for topic_id, partition, first, end, position in days:
+        held = intervals.setdefault(topic_id, {})
+        held[partition] = held.get(partition, Intervals()).union(Intervals(((first, end),)))
+        if position is not None:
+            places = positions.setdefault(topic_id, {})
+            places[partition] = (held[partition].next, max(position, places.get(partition, (0, position))[1]))
+    ledger = Ledger(head.snapshot_id, intervals, positions, _total_rows(table))
+    commit(table, expected=head.snapshot_id, add=(), summary=ledger.summary(), tag=TAG)
+    return Ledger.read(table)
+
+
+def _filter(day: date, ranges: Sequence[OffsetRange]) -> BooleanExpression:
+    """Which files may hold the rows."""
+    of_day: BooleanExpression = EqualTo("_ingest_day", day.isoformat())  # type: ignore[assignment]
+    within: BooleanExpression | None = None
+    for each in ranges:
+        part: BooleanExpression = And(
+            EqualTo("_kafka_partition", each.partition),  # type: ignore[arg-type]
+            GreaterThanOrEqual("_kafka_offset", each.first),  # type: ignore[arg-type]
+            LessThan("_kafka_offset", each.next),  # type: ignore[arg-type]
+        )
+        within = part if within is None else Or(within, part)
+    return of_day if within is None else And(of_day, within)
+
+
+def _total_rows(table: Table) -> int:
+    snapshot = table.current_snapshot()
+    if snapshot is None or snapshot.summary is None:
+        return 0
+    return int(snapshot.summary.additional_properties.get("total-records", 0))
