@@ -6,11 +6,13 @@ address: jgo asks Maven Central, or the repositories of the user's own jgo confi
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -128,7 +130,7 @@ def lock(spec_file: Path = SPEC_FILE, lock_file: Path = LOCK_FILE) -> int:
     from jgo.parse import Coordinate
 
     spec = EnvironmentSpec.load(spec_file)
-    with tempfile.TemporaryDirectory() as folder, _as_jar_error(str(spec_file)):
+    with tempfile.TemporaryDirectory() as folder, _as_jar_error(str(spec_file)), _connections_left_open():
         context = _context(Path(folder))
         wanted = [context.create_dependency(Coordinate.parse(text)) for text in spec.coordinates]
         for dependency in wanted:
@@ -161,7 +163,7 @@ def _download_all(missing: list[LockedJar], cache: Path, report: Report) -> None
                 report(f"downloaded {done} of {len(missing)} jars")
         return None
 
-    with ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool:
+    with _connections_left_open(), ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool:
         problems = [problem for problem in pool.map(fetch, missing) if problem]
     if problems:
         raise JarError(
@@ -200,6 +202,17 @@ def _context(folder: Path) -> MavenContext:
 
     mirrors = GlobalSettings.load().repositories
     return MavenContext(repo_cache=folder, remote_repos=mirrors or None, timeout=HTTP_TIMEOUT_SECONDS)
+
+
+@contextmanager
+def _connections_left_open() -> Iterator[None]:
+    """jgo leaves its connections to the garbage collector, which would warn of each at some later time."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        try:
+            yield
+        finally:
+            gc.collect()
 
 
 @contextmanager

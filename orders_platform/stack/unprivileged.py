@@ -70,14 +70,6 @@ def link(wanted: Path, target: Path) -> None:
     wanted.symlink_to(target)
 
 
-def erase(wanted: Path) -> None:
-    """Deletes the data that belong at `wanted`, wherever they are."""
-    target = wanted.resolve()
-    shutil.rmtree(target.parent if wanted.is_symlink() else target, ignore_errors=True)
-    if wanted.is_symlink():
-        wanted.unlink()
-
-
 def own(folder: Path) -> None:
     """Makes the folder, for the unprivileged user alone if there is one."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
