@@ -18,6 +18,7 @@ from pyiceberg.table import Table
 
 from orders_platform.contracts import load_contracts
 from orders_platform.fault_points import FaultPoint, reach
+from orders_platform.lake.audit import audited_snapshot
 from orders_platform.lake.commits import commit
 from orders_platform.lake.dbt_store import use_business_days
 from orders_platform.lake.duckdb_engine import connect
@@ -34,6 +35,7 @@ from orders_platform.lake.gold_publish import (
 from orders_platform.lake.gold_stale import SilverInput, stale_by_model, stale_by_silver
 from orders_platform.lake.gold_views import views_of_dates
 from orders_platform.lake.gold_workspace import Stored, TableTask, Workspace
+from orders_platform.lake.maintenance import expire_if_due
 from orders_platform.settings import Settings
 
 
@@ -138,6 +140,7 @@ def publish(catalog: Catalog, workspace: Workspace) -> tuple[Stored, ...]:
         reach(FaultPoint.GOLD_BEFORE_PUBLISH)
         fast_forward(table, workspace.branch, forked_at=task.forked_at, to=stored.snapshot_id)
         reach(FaultPoint.GOLD_AFTER_PUBLISH)
+        expire_if_due(table)
         published.append(stored)
     return tuple(published)
 
@@ -154,16 +157,15 @@ def note_inputs(catalog: Catalog, planned: GoldPlan) -> None:
     Without it, silver would one day expire the snapshot that the mark names, and all dates would be stale.
     Raises `ConflictError`; then the next plan sees to it.
     """
-    for planned_table in planned.tables:
-        if planned_table.model.built_from is None and planned_table.mark is not None:
-            table = catalog.load_table(planned_table.model.identifier)
-            mark = planned_table.mark.advanced(planned.inputs, (), ())
-            commit(table, expected=planned_table.head, add=(), summary=mark.summary)
-
-
-def audited_snapshot(table: Table) -> int | None:
-    ref = table.metadata.refs.get("audited")
-    return ref.snapshot_id if ref else None
+    noted: dict[str, tuple[str, int]] = {}
+    for each in planned.tables:
+        if each.mark is None:
+            continue
+        table = catalog.load_table(each.model.identifier)
+        inputs = dict([noted[each.model.built_from]]) if each.model.built_from else planned.inputs
+        snapshot = commit(table, expected=each.head, add=(), summary=each.mark.advanced(inputs, (), ()).summary)
+        noted[each.model.name] = (each.model.identifier, snapshot)
+        expire_if_due(table)
 
 
 def load(catalog: Catalog, identifier: str) -> Table | None:

@@ -71,27 +71,38 @@ def build_gold(
         ConflictError: others published `ATTEMPTS` times in a row while this one built.
     """
     for attempt in range(1, ATTEMPTS + 1):
-        planned = plan(settings, catalog)
-        chosen = _chosen(planned, dates)
-        if not chosen:
-            if planned.behind_only_by_mark:
-                note_inputs(catalog, planned)
-            return GoldResult((), (), (), attempt)
-        with tempfile.TemporaryDirectory(prefix="orders-platform-gold-") as folder:
-            workspace = prepare(settings, catalog, planned, chosen, Path(folder) / "run", by_hand=by_hand)
-            _reuse_parse(workspace)
-            try:
-                (run_dbt or run_dbt_cli)(workspace)
-                published = publish(catalog, workspace)
-            except ConflictError:
-                if attempt == ATTEMPTS:
-                    raise
-                continue
-            finally:
-                discard(catalog, workspace)
-        left = tuple(day for day in planned.stale_dates if day not in chosen)
-        return GoldResult(chosen, published, left, attempt)
+        try:
+            return _build_once(settings, catalog, dates, by_hand, run_dbt or run_dbt_cli, attempt)
+        except ConflictError:
+            if attempt == ATTEMPTS:
+                raise
     raise AssertionError("every attempt returns or raises")
+
+
+def _build_once(
+    settings: Settings,
+    catalog: Catalog,
+    dates: Collection[date] | None,
+    by_hand: bool,
+    run_dbt: Callable[[Workspace], None],
+    attempt: int,
+) -> GoldResult:
+    planned = plan(settings, catalog)
+    chosen = _chosen(planned, dates)
+    if not chosen:
+        if planned.behind_only_by_mark:
+            note_inputs(catalog, planned)
+        return GoldResult((), (), (), attempt)
+    with tempfile.TemporaryDirectory(prefix="orders-platform-gold-") as folder:
+        workspace = prepare(settings, catalog, planned, chosen, Path(folder) / "run", by_hand=by_hand)
+        _reuse_parse(workspace)
+        try:
+            run_dbt(workspace)
+            published = publish(catalog, workspace)
+        finally:
+            discard(catalog, workspace)
+    left = tuple(day for day in planned.stale_dates if day not in chosen)
+    return GoldResult(chosen, published, left, attempt)
 
 
 def run_dbt_cli(workspace: Workspace) -> None:
