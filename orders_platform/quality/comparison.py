@@ -21,6 +21,9 @@ from orders_platform.quality.sides import Key, RowShape, Side
 MAX_WATCHED_KEYS = 10_000
 """With more keys than this differing, the follower is behind as a whole: everything is compared again instead."""
 
+STILL_LOOKS = 3
+"""A key has stood still when it was seen unmoved so many times, however much time passed between two looks."""
+
 _EXPECTED, _FOUND = "_expected", "_found"
 
 
@@ -77,13 +80,14 @@ def compare(con: DuckDBPyConnection, pair: Pair, patience: Patience, limit: int)
         watch.look(con, pair)
         looks += 1
     unwatched = max(0, len(differences) - MAX_WATCHED_KEYS)
+    named = _describe(con, pair, watch, limit)
     return TableComparison(
         table=pair.found.name,
         source=pair.expected.name,
         rows=rows,
         source_rows=source_rows,
         differing=len(watch.keys) + unwatched,
-        differences=_describe(con, pair, list(watch.keys)[:limit]),
+        differences=named,
         looks=looks,
         seconds=time.monotonic() - start,
     )
@@ -97,14 +101,16 @@ class _Watched:
     found: State
     latest: State
     moved_at: float = field(default_factory=time.monotonic)
+    seen_still: int = 0
 
     @classmethod
     def of(cls, both: KeyStates) -> _Watched:
         return cls({both.expected}, both.found, both.expected)
 
     def see(self, both: KeyStates) -> None:
+        self.seen_still += 1
         if (both.found, both.expected) != (self.found, self.latest):
-            self.moved_at = time.monotonic()
+            self.moved_at, self.seen_still = time.monotonic(), 0
         self.expected.add(both.expected)
         self.found, self.latest = both.found, both.expected
 
@@ -129,8 +135,11 @@ class _Watch:
             if not caught_up():
                 return True
             self.caught_up_at = time.monotonic()
+            for watched in self.keys.values():
+                watched.seen_still = 0
         still_since = max(self.caught_up_at, *(watched.moved_at for watched in self.keys.values()))
-        return now - still_since < patience.settle_seconds
+        seen_still = min(watched.seen_still for watched in self.keys.values())
+        return now - still_since < patience.settle_seconds or seen_still < STILL_LOOKS
 
     def look(self, con: DuckDBPyConnection, pair: Pair) -> None:
         """Looks at both sides of each key again, and lets go of those that agree.
@@ -149,15 +158,21 @@ class _Watch:
                 del self.keys[key]
 
 
-def _describe(con: DuckDBPyConnection, pair: Pair, keys: Sequence[Key]) -> tuple[RowDifference, ...]:
-    """The rows of these keys on both sides, as they are now, column by column."""
+def _describe(con: DuckDBPyConnection, pair: Pair, watch: _Watch, limit: int) -> tuple[RowDifference, ...]:
+    """The first rows that differ, as they are now, column by column. Those that agree by now are let go."""
+    keys = list(watch.keys)[:limit]
     if not keys:
         return ()
     columns = column_list(pair.shape.columns)
     pair.found.load(con, "_found_rows", columns, keys)
     pair.expected.load(con, "_expected_rows", columns, keys)
     found, expected = (_rows(con, pair.shape, table) for table in ("_found_rows", "_expected_rows"))
-    return tuple(_difference(pair.shape, key, expected.get(key, []), found.get(key, [])) for key in keys)
+    for key in keys:
+        if found.get(key) == expected.get(key):
+            del watch.keys[key]
+    return tuple(
+        _difference(pair.shape, key, expected.get(key, []), found.get(key, [])) for key in keys if key in watch.keys
+    )
 
 
 def _rows(con: DuckDBPyConnection, shape: RowShape, table: str) -> dict[Key, list[Key]]:

@@ -11,9 +11,13 @@ from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 
 from orders_platform.contracts import Contract
-from orders_platform.ingest.errors import IngestError
-from orders_platform.ingest.kafka_admin import KafkaAdmin
+from orders_platform.ingest.errors import IngestError, LedgerError
+from orders_platform.ingest.kafka_admin import KafkaAdmin, TopicLog
+from orders_platform.ingest.ledger import Ledger
+from orders_platform.ingest.offsets import Intervals
+from orders_platform.lake.commits import head, own_properties
 from orders_platform.lake.gold_mark import read_mark
+from orders_platform.lake.silver import BRONZE_SNAPSHOT
 from orders_platform.serving.daily_revenue import stale_days
 from orders_platform.settings import Settings
 
@@ -24,23 +28,31 @@ BROKER_SECONDS = 3.0
 class SilverFence:
     """Passed when silver has merged every change that was committed in PostgreSQL below `lsn`.
 
-    Three steps, each asked only when the one before has passed: Debezium has delivered everything below `lsn` to Kafka
-    (its replication slot says so); bronze holds the topic as far as it reached then; silver has merged that bronze.
-    Where one of them cannot be asked, it has not passed.
+    Three steps, each asked when the one before has passed: Debezium has delivered everything below `lsn` to Kafka (its
+    replication slot says so); bronze holds the topic as far as it reached then; silver has merged that bronze.
+    A step that cannot be asked has not passed.
     """
 
     settings: Settings
     catalog: Catalog
     contract: Contract
     lsn: int
-    _ends: Mapping[int, int] | None = field(default=None, init=False)
+    _log: TopicLog | None = field(default=None, init=False)
+    _bronze_sequence: int | None = field(default=None, init=False)
 
     def __call__(self) -> bool:
-        if self._ends is None and self._delivered():
-            self._ends = self._log_ends()
-        return self._ends is not None and self._merged(self._ends)
+        if self._log is None and self._delivered():
+            self._log = self._topic()
+        try:
+            bronze = self.catalog.load_table(self.contract.bronze_table)
+            if self._bronze_sequence is None and self._log is not None and _holds(bronze, self._log):
+                self._bronze_sequence = _sequence(bronze)
+            return self._bronze_sequence is not None and self._merged(bronze) >= self._bronze_sequence
+        except (NoSuchTableError, LedgerError):
+            return False
 
     def _delivered(self) -> bool:
+        """Whether the slot that has come least far is beyond `lsn`."""
         with psycopg.connect(self.settings.postgres) as connection:
             row = connection.execute(
                 "SELECT min(confirmed_flush_lsn) - '0/0' FROM pg_replication_slots"
@@ -48,15 +60,22 @@ class SilverFence:
             ).fetchone()
         return row is not None and row[0] is not None and int(row[0]) >= self.lsn
 
-    def _log_ends(self) -> Mapping[int, int] | None:
+    def _topic(self) -> TopicLog | None:
         try:
-            log = KafkaAdmin(self.settings, BROKER_SECONDS).topic(self.contract.topic(self.settings.topic_prefix))
+            return KafkaAdmin(self.settings, BROKER_SECONDS).topic(self.contract.topic(self.settings.topic_prefix))
         except IngestError:
             return None
-        return {partition: bounds.stable_end for partition, bounds in log.partitions.items()}
 
-    def _merged(self, ends: Mapping[int, int]) -> bool:
-        return False
+    def _merged(self, bronze: Table) -> int:
+        """Sequence number of the bronze snapshot that silver's head has merged, 0 for none."""
+        silver = self.catalog.load_table(self.contract.silver_table)
+        applied = own_properties(silver, head(silver)).get(BRONZE_SNAPSHOT)
+        return _sequence(bronze, int(applied)) if applied else 0
+
+
+def _holds(bronze: Table, log: TopicLog) -> bool:
+    wanted = {p: Intervals(((bounds.start, bounds.stable_end),)) for p, bounds in log.partitions.items()}
+    return not Ledger.read(bronze).missing(log.topic_id, wanted)
 
 
 @dataclass

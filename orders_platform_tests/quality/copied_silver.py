@@ -31,11 +31,10 @@ def copy_shop(settings: Settings, catalog: Catalog) -> None:
     with psycopg.connect(settings.postgres, row_factory=dict_row) as connection:
         for contract in load_contracts():
             rows = connection.execute(f"SELECT * FROM {contract.table}").fetchall()
-            write_silver(settings, catalog, contract, [_masked(settings, contract, row) for row in rows])
+            _write(settings, catalog, contract, [_masked(settings, contract, row) for row in rows])
 
 
-def write_silver(settings: Settings, catalog: Catalog, contract: Contract, rows: Iterable[Row]) -> None:
-    """Replaces the current rows of a silver table."""
+def _write(settings: Settings, catalog: Catalog, contract: Contract, rows: Iterable[Row]) -> None:
     schema = silver_schema(contract)
     iceberg = ensure_table(catalog, contract.silver_table, schema, sort=contract.key)
     platform = {"_deleted": False, "_op": "u", "_seq": next_sequence_number(iceberg)}
@@ -45,19 +44,14 @@ def write_silver(settings: Settings, catalog: Catalog, contract: Contract, rows:
         _replace(catalog, contract.silver_table, "SELECT * FROM given", con)
 
 
-def damage(settings: Settings, catalog: Catalog, identifier: str, select: str) -> None:
-    """Replaces a table's rows by `select` over them, which it calls `t`."""
-    table = catalog.load_table(identifier)
-    with connect(settings) as con:
-        _replace(catalog, identifier, f"WITH t AS (FROM {scan_sql(table)}) {select}", con)
-
-
 @contextmanager
 def damaged(settings: Settings, catalog: Catalog, identifier: str, select: str) -> Iterator[None]:
-    """The damage, for a while."""
-    whole = catalog.load_table(identifier).metadata.snapshot_by_name("main")
+    """A table whose rows are, for a while, those of `select` over them, which calls them `t`."""
+    table = catalog.load_table(identifier)
+    whole = table.metadata.snapshot_by_name("main")
     assert whole is not None
-    damage(settings, catalog, identifier, select)
+    with connect(settings) as con:
+        _replace(catalog, identifier, f"WITH t AS (FROM {scan_sql(table)}) {select}", con)
     yield
     catalog.load_table(identifier).manage_snapshots().set_current_snapshot(whole.snapshot_id).commit()
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Iterator
 
-import psycopg
 import pytest
 from pyiceberg.catalog import Catalog
 
-from orders_platform.lake.catalog import open_catalog
 from orders_platform.lake.gold_run import build_gold
 from orders_platform.quality.comparison import Patience
 from orders_platform.quality.errors import NotLoadedError
@@ -19,37 +15,22 @@ from orders_platform.quality.report import Finding, ReconcileReport, TableCompar
 from orders_platform.serving.client import open_client
 from orders_platform.serving.daily_revenue import load_day, stale_days
 from orders_platform.settings import Settings
-from orders_platform.stack.postgres import local_dsn
-from orders_platform.stack.shop import apply_schema, run_shop
 from orders_platform_tests.conftest import new_settings
-from orders_platform_tests.quality.copied_silver import copy_shop, damaged
+from orders_platform_tests.quality.copied_silver import damaged
 
 NO_PATIENCE = Patience(settle_seconds=0, limit_seconds=0)
 FACTS, REVENUE, DASHBOARD = "gold.fact_orders", "gold.daily_revenue", "ClickHouse's daily_revenue"
-NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def loaded(postgres: Settings, clickhouse: Settings, new_home: Callable[[str], Path]) -> Iterator[Settings]:
+def loaded(copied_shop: Settings, catalog: Catalog, clickhouse: Settings) -> Iterator[Settings]:
     """Everything equal, from PostgreSQL to ClickHouse."""
-    with psycopg.connect(postgres.postgres, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE shop_to_reconcile")
-    dsn = local_dsn(postgres, "shop_to_reconcile")
-    apply_schema(dsn)
-    run_shop(dsn, 100_000, 1, seed=3, history_days=3, max_changes=600, orders_a_day=30, clock=lambda: NOON)
-    settings = new_settings(new_home("reconcile"), postgres_dsn=dsn, clickhouse_url=clickhouse.clickhouse)
-    catalog = open_catalog(settings)
-    copy_shop(settings, catalog)
+    settings = new_settings(copied_shop.home, postgres_dsn=copied_shop.postgres, clickhouse_url=clickhouse.clickhouse)
     build_gold(settings, catalog)
     _load_clickhouse(settings, catalog)
     yield settings
     with open_client(settings) as client:
         client.command("DROP TABLE daily_revenue SYNC")
-
-
-@pytest.fixture(scope="module")
-def catalog(loaded: Settings) -> Catalog:
-    return open_catalog(loaded)
 
 
 def _load_clickhouse(settings: Settings, catalog: Catalog) -> None:

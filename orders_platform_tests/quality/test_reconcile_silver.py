@@ -15,7 +15,7 @@ from orders_platform.quality.report import Finding, RowDifference, TableComparis
 from orders_platform.settings import Settings
 from orders_platform.stack.shop import apply_schema
 from orders_platform_tests.conftest import new_settings
-from orders_platform_tests.quality.copied_silver import contract_of, damage, write_silver
+from orders_platform_tests.quality.copied_silver import contract_of, damaged
 
 NO_PATIENCE = Patience(settle_seconds=0, limit_seconds=0)
 
@@ -45,8 +45,8 @@ def test_equal_tables_are_found_equal_row_for_row(shop_settings: Settings, catal
 
 def test_one_altered_cell_is_named_with_both_values(shop_settings: Settings, catalog: Catalog) -> None:
     columns = "* REPLACE (CASE WHEN line_item_id = 77 THEN quantity + 1 ELSE quantity END AS quantity)"
-    damage(shop_settings, catalog, "silver.line_items", f"SELECT {columns} FROM t")
-    found = compared(shop_settings, catalog, "line_items")
+    with damaged(shop_settings, catalog, "silver.line_items", f"SELECT {columns} FROM t"):
+        found = compared(shop_settings, catalog, "line_items")
     (difference,) = found.differences
     (value,) = difference.values
     assert difference.key == (("line_item_id", "77"),)
@@ -58,41 +58,31 @@ def test_a_dropped_row_of_a_table_with_two_key_columns_is_named(shop_settings: S
     with psycopg.connect(shop_settings.postgres) as connection:
         row = connection.execute("SELECT warehouse_id, product_id FROM inventory ORDER BY 2, 1 LIMIT 1").fetchone()
     assert row is not None
-    damage(
-        shop_settings,
-        catalog,
-        "silver.inventory",
-        f"SELECT * FROM t WHERE NOT (warehouse_id = {row[0]} AND product_id = {row[1]})",
-    )
-    found = compared(shop_settings, catalog, "inventory")
+    select = f"SELECT * FROM t WHERE NOT (warehouse_id = {row[0]} AND product_id = {row[1]})"
+    with damaged(shop_settings, catalog, "silver.inventory", select):
+        found = compared(shop_settings, catalog, "inventory")
     key = (("warehouse_id", str(row[0])), ("product_id", str(row[1])))
     assert found.differences == (RowDifference(key, Finding.MISSING),)
     assert found.source_rows == found.rows + 1
 
 
 def test_a_doubled_row_is_named(shop_settings: Settings, catalog: Catalog) -> None:
-    damage(shop_settings, catalog, "silver.orders", "FROM t UNION ALL FROM t WHERE order_id = 5")
-    assert compared(shop_settings, catalog, "orders").differences == (
-        RowDifference((("order_id", "5"),), Finding.REPEATED),
-    )
+    with damaged(shop_settings, catalog, "silver.orders", "FROM t UNION ALL FROM t WHERE order_id = 5"):
+        found = compared(shop_settings, catalog, "orders")
+    assert found.differences == (RowDifference((("order_id", "5"),), Finding.REPEATED),)
 
 
 def test_a_row_that_the_shop_deleted_is_named(shop_settings: Settings, catalog: Catalog) -> None:
     execute(shop_settings, "DELETE FROM line_items WHERE line_item_id = 9")
-    assert compared(shop_settings, catalog, "line_items").differences == (
-        RowDifference((("line_item_id", "9"),), Finding.UNEXPECTED),
-    )
+    found = compared(shop_settings, catalog, "line_items")
+    assert found.differences == (RowDifference((("line_item_id", "9"),), Finding.UNEXPECTED),)
 
 
 def test_a_row_deleted_in_silver_counts_as_gone(shop_settings: Settings, catalog: Catalog) -> None:
     execute(shop_settings, "DELETE FROM line_items WHERE line_item_id = 9")
-    damage(
-        shop_settings,
-        catalog,
-        "silver.line_items",
-        "SELECT * REPLACE (_deleted OR line_item_id = 9 AS _deleted) FROM t",
-    )
-    assert compared(shop_settings, catalog, "line_items").equal
+    select = "SELECT * REPLACE (_deleted OR line_item_id = 9 AS _deleted) FROM t"
+    with damaged(shop_settings, catalog, "silver.line_items", select):
+        assert compared(shop_settings, catalog, "line_items").equal
 
 
 def test_masked_columns_are_compared_masked_and_never_shown_in_clear(shop_settings: Settings, catalog: Catalog) -> None:
@@ -114,20 +104,22 @@ def test_masked_columns_are_compared_masked_and_never_shown_in_clear(shop_settin
 def test_text_that_looks_like_something_else_is_compared_as_text(
     shop_settings: Settings, catalog: Catalog, name: str
 ) -> None:
-    products = catalog.load_table("silver.products").scan().to_arrow().to_pylist()
-    products[0]["name"], products[0]["description"] = name, name
-    products[1]["description"] = None
-    write_silver(shop_settings, catalog, contract_of("products"), products)
     with psycopg.connect(shop_settings.postgres) as connection:
-        ids = [product["product_id"] for product in products[:2]]
-        connection.execute(
-            "UPDATE products SET name = %s, description = %s WHERE product_id = %s", [name, name, ids[0]]
-        )
-        connection.execute("UPDATE products SET description = NULL WHERE product_id = %s", [ids[1]])
-    assert compared(shop_settings, catalog, "products").equal
-    with psycopg.connect(shop_settings.postgres) as connection:
-        connection.execute("UPDATE products SET description = NULL WHERE product_id = %s", [ids[0]])
-    (difference,) = compared(shop_settings, catalog, "products").differences
+        rows = connection.execute("SELECT product_id FROM products ORDER BY 1 LIMIT 2").fetchall()
+        (named,), (empty,) = rows
+        connection.execute("UPDATE products SET name = %s, description = %s WHERE product_id = %s", [name, name, named])
+        connection.execute("UPDATE products SET description = NULL WHERE product_id = %s", [empty])
+    text = "'" + name.replace("'", "''") + "'"
+    select = f"""
+        SELECT * REPLACE (
+            CASE WHEN product_id = {named} THEN {text} ELSE name END AS name,
+            CASE product_id WHEN {named} THEN {text} WHEN {empty} THEN NULL ELSE description END AS description)
+        FROM t
+    """
+    with damaged(shop_settings, catalog, "silver.products", select):
+        assert compared(shop_settings, catalog, "products").equal
+        execute(shop_settings, f"UPDATE products SET description = NULL WHERE product_id = {named}")
+        (difference,) = compared(shop_settings, catalog, "products").differences
     assert difference.values == (Value("description", None, name),)
 
 
@@ -150,13 +142,11 @@ def test_empty_tables_on_both_sides_are_equal(shop_dsn: str, settings: Settings)
 
 
 def test_a_silver_table_that_does_not_exist_is_an_error_that_says_what_to_do(
-    shop_settings: Settings, catalog: Catalog
+    shop_settings: Settings, settings: Settings
 ) -> None:
-    catalog.drop_table("silver.products")
-    with pytest.raises(
-        NotLoadedError, match=r"silver\.products does not exist yet; load it first: orders-platform sync"
-    ):
-        reconcile_silver(shop_settings, catalog, patience=NO_PATIENCE)
+    nothing_loaded = open_catalog(settings)
+    with pytest.raises(NotLoadedError, match=r"silver\.customers does not exist yet; .*orders-platform sync"):
+        reconcile_silver(shop_settings, nothing_loaded, patience=NO_PATIENCE)
 
 
 def test_a_database_that_does_not_answer_is_an_error_that_says_so(settings: Settings, catalog: Catalog) -> None:
