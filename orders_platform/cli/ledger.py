@@ -1,4 +1,4 @@
-"""Commands about what is loaded: `ledger show`."""
+"""Commands about what is loaded: `ledger show`, `ledger rebuild`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import typer
 from rich.table import Table
 
 from orders_platform.cli.app import Json, explained, ledger, out, print_json
+from orders_platform.cli.tables import contracts_of
 from orders_platform.settings import load
 
 if TYPE_CHECKING:
-    from orders_platform.contracts import Contract
     from orders_platform.ingest.ledger import Ledger
 
 
@@ -32,7 +32,7 @@ def ledger_show(
     settings = load()
     catalog = open_catalog(settings)
     found = {}
-    for contract in _contracts(table):
+    for contract in contracts_of(table):
         try:
             found[contract.table] = Ledger.read(catalog.load_table(contract.bronze_table))
         except NoSuchTableError:
@@ -57,11 +57,17 @@ def _offsets(found: Ledger) -> dict[str, dict[str, list[list[int]]]]:
     }
 
 
-def _contracts(table: str | None) -> list[Contract]:
-    from orders_platform.contracts import load_contracts
+@ledger.command("rebuild")
+@explained
+def ledger_rebuild(table: Annotated[str, typer.Argument(help="The table, such as `orders`.")]) -> None:
+    """Derive a table's ledger from its rows, where another engine's commits have left it without one.
 
-    contracts = [contract for contract in load_contracts() if table in (None, contract.table)]
-    if not contracts:
-        known = ", ".join(contract.table for contract in load_contracts())
-        raise typer.BadParameter(f"no contract describes a table {table!r}; there are: {known}", param_hint="--table")
-    return contracts
+    Loads refuse to run without a ledger; afterwards they go on. Example: `orders-platform ledger rebuild orders`
+    """
+    from orders_platform.ingest.ledger_check import rebuild
+    from orders_platform.lake.catalog import open_catalog
+
+    settings = load()
+    (contract,) = contracts_of(table)
+    rebuilt = rebuild(settings, open_catalog(settings), contract)
+    out.print(f"the ledger of {contract.bronze_table} says {rebuilt.rows:,} rows, at snapshot {rebuilt.snapshot_id}")

@@ -40,7 +40,7 @@ def build_location(platform: Platform, manifest: Path = MANIFEST) -> dg.Definiti
         ],
         jobs=[INGEST, ORDER_DATES],
         sensors=[kafka_lag, stale_order_dates, failed_runs],
-        resources={"platform": platform},
+        resources={"platform": platform, **({"s3": platform.s3} if platform.s3 else {})},
         # An interpreter a step would cost more than the steps of a micro-batch.
         executor=dg.in_process_executor,
     )

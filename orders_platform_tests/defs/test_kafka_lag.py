@@ -94,7 +94,7 @@ def test_a_few_young_records_wait_and_more_make_one_run_with_their_offsets(
 def test_nothing_is_asked_for_while_a_run_is_queued(instance: dg.DagsterInstance, topics: Settings) -> None:
     produce(topics, "orders", 9)
     job = build_location(Platform(topics)).resolve_job_def("kafka_to_silver")
-    run = instance.create_run_for_job(job, tags={KIND_TAG: KIND}, status=dg.DagsterRunStatus.QUEUED)
+    run = instance.create_run_for_job(job, tags={KIND_TAG: KIND}, status=dg.DagsterRunStatus.NOT_STARTED)
     result = tick(instance, topics)
     assert isinstance(result, dg.SkipReason)
     assert run.run_id in (result.skip_message or "")

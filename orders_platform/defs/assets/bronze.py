@@ -44,11 +44,11 @@ def bronze_asset(contract: Contract) -> dg.AssetsDefinition:
     )
     def load(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> Iterator[Event]:
         from orders_platform.ingest.bronze import load_day
-        from orders_platform.ingest.ledger import check_bronze
+        from orders_platform.ingest.ledger_check import check_bronze
 
         def do(day: date) -> DayResult:
-            result = load_day(platform.settings, platform.catalog, contract, day)
-            outcome = check_bronze(platform.catalog, contract, day)
+            result = load_day(platform.settings, platform.catalog, contract, day, platform.staging_place)
+            outcome = check_bronze(platform.settings, platform.catalog, contract, day, result.ranges)
             return DayResult(
                 {
                     "rows": result.rows,

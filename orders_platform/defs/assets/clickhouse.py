@@ -42,7 +42,7 @@ def clickhouse_asset(owner: str) -> dg.AssetsDefinition:
         from orders_platform.serving.daily_revenue import check_day, load_day
 
         def do(day: date) -> DayResult:
-            result = load_day(platform.settings, platform.catalog, day, context.run_id)
+            result = load_day(platform.settings, platform.catalog, day, context.run.run_id)
             outcome = check_day(platform.settings, platform.catalog, day)
             return DayResult({"rows": result.rows, "dagster/partition_row_count": result.rows}, {EQUAL_CHECK: outcome})
 

@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from orders_platform.contracts import Contract
 from orders_platform.defs.automation.ingest_plan import UnreadDay
 from orders_platform.defs.resources.platform import Platform
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def find_behind(platform: Platform) -> Behind:
 
 
 def _unread(platform: Platform, contract: Contract) -> Iterator[UnreadDay]:
-    from orders_platform.ingest.windows import unread
+    from orders_platform.ingest.backlog import unread
 
     backlog = unread(platform.settings, platform.catalog, contract)
     for day, waiting in backlog.days.items():
@@ -61,6 +65,26 @@ def _unread(platform: Platform, contract: Contract) -> Iterator[UnreadDay]:
 
 
 def _silver_is_behind(platform: Platform, contract: Contract) -> bool:
-    from orders_platform.lake.silver import is_behind
+    """Whether a run has ended between bronze's commit and silver's audit, as the tables themselves tell it."""
+    from orders_platform.lake.audit import audited_snapshot
+    from orders_platform.lake.commits import head, own_properties
+    from orders_platform.lake.silver import BRONZE_SNAPSHOT
 
-    return is_behind(platform.catalog, contract)
+    bronze, silver = (_table(platform, name) for name in (contract.bronze_table, contract.silver_table))
+    loaded = head(bronze) if bronze else None
+    if loaded is None:
+        return False
+    merged = head(silver) if silver else None
+    if silver is None or merged is None:
+        return True
+    applied = own_properties(silver, merged).get(BRONZE_SNAPSHOT)
+    return applied != str(loaded) or audited_snapshot(silver) != merged
+
+
+def _table(platform: Platform, identifier: str) -> Table | None:
+    from pyiceberg.exceptions import NoSuchTableError
+
+    try:
+        return platform.catalog.load_table(identifier)
+    except NoSuchTableError:
+        return None

@@ -72,7 +72,7 @@ def plan_order_dates(platform: Platform) -> OrderDatesRun | None:
     from orders_platform.serving.daily_revenue import stale_days
 
     stale = plan(platform.settings, platform.catalog)
-    # With no date stale although silver has moved, today's is rebuilt: gold's mark must not fall behind silver's expiry.
+    # No date is stale although silver has moved: today's is rebuilt, so that the mark does not outlive silver's expiry.
     dates = stale.stale_dates or ((_today(),) if stale.behind_only_by_mark else ())
     if dates:
         return OrderDatesRun(dates[-DATES_PER_BUILD:], gold=True, state=str(sorted(stale.inputs.items())))

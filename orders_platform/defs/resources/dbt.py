@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -50,8 +52,9 @@ class DbtBuild:
             DbtBuildError: naming the models and tests that failed.
         """
         resource = _installed_dbt()(
-            project_dir=str(_argument(workspace, "--project-dir")),
-            profiles_dir=str(_argument(workspace, "--profiles-dir")),
+            project_dir=_argument(workspace, "--project-dir"),
+            profiles_dir=_argument(workspace, "--profiles-dir"),
+            dbt_executable=Path(sys.executable).with_name("dbt"),
         )
         invocation = resource.cli(
             ["build", *workspace.dbt_arguments], target_path=workspace.target, raise_on_error=False

@@ -26,6 +26,7 @@ PASSING = frozenset(
         "confluent_kafka.error.KafkaException",
         "cimpl.KafkaException",
         "orders_platform.ingest.errors.BrokerUnavailableError",
+        "orders_platform.ingest.errors.CommitRefusedError",
         "orders_platform.lake.commits.CommitUnknownError",
         "orders_platform.lake.commits.ConflictError",
         "orders_platform.serving.daily_revenue.OvertakenError",

@@ -1,4 +1,4 @@
-"""What every asset and sensor works with: the settings and the catalog, which is opened when it is first used."""
+"""What every asset and sensor works with: the settings, the catalog and the place of staging, opened at first use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from orders_platform.contracts import Contract, load_contracts
 from orders_platform.settings import Settings
 
 if TYPE_CHECKING:
+    from dagster_aws.s3 import S3Resource
     from pyiceberg.catalog import Catalog
+
+    from orders_platform.ingest.staging_files import Storage
 
 
 class Platform:
@@ -25,3 +28,22 @@ class Platform:
         from orders_platform.lake.catalog import open_catalog
 
         return open_catalog(self.settings)
+
+    @cached_property
+    def s3(self) -> S3Resource | None:
+        """dagster-aws's resource for the staged files, where they are on S3. Its import costs a second: else None."""
+        if not self.settings.staging.startswith("s3://"):
+            return None
+        from dagster_aws.s3 import S3Resource
+
+        properties = self.settings.s3
+        return S3Resource(
+            endpoint_url=properties.get("s3.endpoint"), region_name=properties.get("s3.region", "us-east-1")
+        )
+
+    @cached_property
+    def staging_place(self) -> Storage:
+        """Where the staged files are."""
+        from orders_platform.ingest.staging_files import storage
+
+        return storage(self.settings, self.s3.get_client() if self.s3 else None)

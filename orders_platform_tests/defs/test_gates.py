@@ -1,0 +1,171 @@
+"""From silver to ClickHouse through Dagster's runs: what is stale is rebuilt, and nothing passes a check that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+import dagster as dg
+import pytest
+
+from orders_platform.defs.automation.stale_dates import order_dates_request, plan_order_dates, stale_order_dates
+from orders_platform.defs.location import build_location
+from orders_platform.defs.resources.platform import Platform
+from orders_platform.lake.audit import audited_snapshot
+from orders_platform.lake.commits import commit, head
+from orders_platform.lake.duckdb_engine import connect, scan_sql, write_files
+from orders_platform.serving.client import open_client
+from orders_platform.settings import Settings
+from orders_platform_tests.lake.changes import append, change, contract, order
+
+OLD, NEW = date(2026, 2, 19), date(2026, 5, 20)
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class Chain:
+    """An installation without Kafka: bronze is written by the test, all after it by Dagster's runs."""
+
+    def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
+        self.settings = settings
+        self.platform = Platform(settings)
+        self.instance = instance
+        self._location = build_location(self.platform)
+
+    def write(self, table: str, *rows: dict[str, object]) -> None:
+        append(self.settings, self.platform.catalog, contract(table), rows)
+
+    def silver(self, *tables: str) -> dg.ExecuteInProcessResult:
+        keys = [dg.AssetKey(f"silver_{table}") for table in tables]
+        job = self._location.resolve_job_def("kafka_to_silver")
+        return job.execute_in_process(
+            QUIET, self.instance, partition_key="2026-05-20", raise_on_error=False, asset_selection=keys
+        )
+
+    def order_dates(self) -> dg.ExecuteInProcessResult:
+        """The run that the sensor asks for."""
+        context = dg.build_sensor_context(self.instance, resources={"platform": self.platform})
+        request = stale_order_dates(context)
+        assert isinstance(request, dg.RunRequest), request
+        return self.run(request)
+
+    def run(self, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
+        return self._location.resolve_job_def("gold_to_clickhouse").execute_in_process(
+            {**request.run_config, **QUIET},
+            self.instance,
+            request.partition_key,
+            raise_on_error=False,
+            asset_selection=request.asset_selection,
+            tags=dict(request.tags),
+        )
+
+    def revenue(self) -> dict[date, Decimal]:
+        """What a dashboard shows."""
+        with open_client(self.settings) as client:
+            rows = client.query("SELECT order_date, sum(revenue) FROM daily_revenue GROUP BY 1").result_rows
+        return dict(rows)
+
+    def days(self, asset: str) -> set[str | None]:
+        records = self.instance.fetch_materializations(dg.AssetKey(asset), limit=100).records
+        return {record.partition_key for record in records}
+
+
+def placed(order_id: int, day: date, at: int, total: str, **values: object) -> dict[str, object]:
+    created = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
+    return order(order_id, "c", at, customer_id=1, total=Decimal(total), created_at=created, **values)
+
+
+@pytest.fixture
+def chain(settings: Settings, clickhouse: Settings) -> Iterator[Chain]:
+    own = Settings(_env_file=None, home=settings.home, ports=clickhouse.ports)  # type: ignore[call-arg]
+    with open_client(own) as client:
+        client.command("DROP TABLE IF EXISTS daily_revenue SYNC")
+    with dg.DagsterInstance.ephemeral() as instance:
+        found = Chain(own, instance)
+        found.write("orders", placed(1, OLD, 1, "10.00"), placed(2, NEW, 2, "5.50"))
+        line = {"product_id": 1, "quantity": 2, "unit_price": Decimal(5), "discount": Decimal(0)}
+        times = {"created_at": datetime(2026, 3, 1, tzinfo=UTC), "updated_at": datetime(2026, 3, 1, tzinfo=UTC)}
+        found.write("line_items", change({"line_item_id": 1}, "c", 3, order_id=1, **line, **times))
+        assert failures(found.silver("orders", "line_items")) == []
+        yield found
+
+
+def test_two_dates_far_apart_are_rebuilt_by_one_run_and_each_is_recorded(chain: Chain) -> None:
+    run = plan_order_dates(chain.platform)
+    assert run is not None
+    assert run.dates == (OLD, NEW)
+    assert order_dates_request(run, 0).partition_key == "2026-05-20"
+    assert failures(chain.order_dates()) == []
+    assert chain.revenue() == {OLD: Decimal("10.00"), NEW: Decimal("5.50")}
+    for asset in ("gold_fact_orders", "gold_daily_revenue", "clickhouse_daily_revenue"):
+        assert chain.days(asset) == {OLD.isoformat(), NEW.isoformat()}
+    assert plan_order_dates(chain.platform) is None
+
+
+def test_dbt_tests_are_check_results_and_rows_are_numbers(chain: Chain) -> None:
+    done = chain.order_dates()
+    checks = {event.check_name: event.passed for event in done.get_asset_check_evaluations()}
+    assert {"gold_revenue_agrees_with_silver", "unique_gold_fact_orders_order_id", "equals_gold"} <= checks.keys()
+    assert all(checks.values())
+    (latest, *_) = chain.instance.fetch_materializations(dg.AssetKey("gold_fact_orders"), limit=1).records
+    assert latest.asset_materialization is not None
+    metadata = latest.asset_materialization.metadata
+    assert metadata["rows"].value == 1
+    assert isinstance(metadata["seconds"].value, float)
+
+
+def test_a_dbt_test_that_fails_keeps_gold_and_dashboards_as_they_were(chain: Chain) -> None:
+    assert failures(chain.order_dates()) == []
+    chain.write("orders", order(2, "u", 9, status="lost in the post", total=Decimal(7), created_at=at_noon(NEW)))
+    assert failures(chain.silver("orders")) == []
+    done = chain.order_dates()
+    assert not done.success
+    failed = [event for event in done.get_asset_check_evaluations() if not event.passed]
+    assert ["accepted_values" in event.check_name for event in failed] == [True]
+    assert not [
+        event for event in done.all_events if event.step_key == "clickhouse_daily_revenue" and event.is_step_success
+    ]
+    assert chain.revenue()[NEW] == Decimal("5.50")
+
+
+def test_silver_that_fails_its_check_is_not_what_gold_reads(chain: Chain) -> None:
+    assert failures(chain.order_dates()) == []
+    catalog = chain.platform.catalog
+    double_a_row(chain)
+    chain.write("orders", placed(3, NEW, 11, "100.00"))
+    done = chain.silver("orders")
+    assert not done.success
+    silver = catalog.load_table("silver.orders")
+    assert audited_snapshot(silver) != head(silver)
+    assert plan_order_dates(chain.platform) is None, "gold sees silver as it was last audited"
+    assert chain.revenue()[NEW] == Decimal("5.50")
+
+
+def test_a_day_that_somebody_changed_in_clickhouse_is_loaded_again(chain: Chain) -> None:
+    assert failures(chain.order_dates()) == []
+    with open_client(chain.settings) as client:
+        client.command("ALTER TABLE daily_revenue DROP PARTITION 20260520")
+    run = plan_order_dates(chain.platform)
+    assert run is not None
+    assert (run.dates, run.gold) == ((NEW,), False)
+    assert failures(chain.order_dates()) == []
+    assert chain.revenue()[NEW] == Decimal("5.50")
+    assert chain.days("gold_daily_revenue") == {OLD.isoformat(), NEW.isoformat()}
+
+
+def failures(done: dg.ExecuteInProcessResult) -> list[str]:
+    """Why steps failed; empty when all went well."""
+    failed = [event.step_failure_data for event in done.all_events if event.is_step_failure]
+    return [data.error_display_string for data in failed]
+
+
+def at_noon(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
+
+
+def double_a_row(chain: Chain) -> None:
+    """What a foreign writer might do to silver."""
+    table = chain.platform.catalog.load_table("silver.orders")
+    with connect(chain.settings) as connection:
+        files = write_files(connection, table, f"SELECT * FROM {scan_sql(table)} WHERE order_id = 2")
+    commit(table, expected=head(table), add=files, summary={})
