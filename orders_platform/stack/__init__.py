@@ -8,15 +8,28 @@ from typing import TYPE_CHECKING, Any
 from orders_platform.stack.errors import StackError
 
 if TYPE_CHECKING:
+    from orders_platform.stack.captured import wait_until_captured
     from orders_platform.stack.doctor import Finding, doctor
     from orders_platform.stack.local_stack import PartStatus, StackStatus, connection, down, status, up
 
-__all__ = ["Finding", "PartStatus", "StackError", "StackStatus", "connection", "doctor", "down", "status", "up"]
+__all__ = [
+    "Finding",
+    "PartStatus",
+    "StackError",
+    "StackStatus",
+    "connection",
+    "doctor",
+    "down",
+    "status",
+    "up",
+    "wait_until_captured",
+]
+
+_ELSEWHERE = {"Finding": "doctor", "doctor": "doctor", "wait_until_captured": "captured"}
 
 
 def __getattr__(name: str) -> Any:
     """Imports what is asked for, then: the programs of this package would pay for all of it at every start."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = "doctor" if name in ("Finding", "doctor") else "local_stack"
-    return getattr(import_module(f"{__name__}.{module}"), name)
+    return getattr(import_module(f"{__name__}.{_ELSEWHERE.get(name, 'local_stack')}"), name)

@@ -1,0 +1,42 @@
+"""Whether Debezium has delivered what was committed: its replication slot says how far."""
+
+from __future__ import annotations
+
+import time
+
+import psycopg
+
+from orders_platform.settings import Settings
+from orders_platform.stack.debezium import SLOT
+from orders_platform.stack.errors import StackError
+
+POLL_SECONDS = 0.25
+
+
+def wait_until_captured(settings: Settings, seconds: float = 60.0) -> None:
+    """Returns when every commit made before the call is in Kafka.
+
+    Debezium confirms a position of the WAL once its records are written, heartbeats included: the slot moves on
+    although the shop stands still.
+
+    Raises:
+        StackError: after `seconds`, or when there is no slot.
+    """
+    with psycopg.connect(settings.postgres, autocommit=True) as connection:
+        (wanted,) = connection.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone() or ("0/0",)
+        until = time.monotonic() + seconds
+        while True:
+            row = connection.execute(
+                "SELECT confirmed_flush_lsn >= %s::pg_lsn, confirmed_flush_lsn::text"
+                " FROM pg_replication_slots WHERE slot_name = %s",
+                (wanted, SLOT),
+            ).fetchone()
+            if row is not None and row[0]:
+                return
+            if time.monotonic() > until:
+                reached = f"has confirmed {row[1]}" if row else "has no replication slot"
+                raise StackError(
+                    f"Debezium {reached} after {seconds:.0f} s, PostgreSQL was at {wanted}; nothing is lost: "
+                    "`orders-platform status` says whether Connect is healthy, its log file why not"
+                )
+            time.sleep(POLL_SECONDS)
