@@ -69,6 +69,12 @@ format: $(INSTALLED) ## Rewrite the code to the format, and fix what can be fixe
 bench: $(INSTALLED) $(MANIFEST) ## Measure each hop beside DuckDB alone, Parquet to Parquet; ARGS=--quick takes a minute
 	$(BIN)/python -m orders_platform_tests.benchmarks $(ARGS)
 
+.PHONY: faults
+faults: $(INSTALLED) $(MANIFEST) ## Play SEEDS=100 histories of faults from seed FIRST=0 on, each of which must end in tables equal to PostgreSQL
+	$(BIN)/python -m orders_platform_tests.faults.matrix --seeds $(SEEDS) --first $(FIRST) $(ARGS)
+SEEDS ?= 100
+FIRST ?= 0
+
 .PHONY: manifest
 manifest: $(MANIFEST) ## Parse the dbt project into the manifest that Dagster reads
 

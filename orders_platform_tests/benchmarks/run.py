@@ -74,12 +74,12 @@ class Benchmark:
         """Small merges: `recent` changes fall on the newest twentieth of the orders, the others on any."""
         self.report(f"small merges, {which}")
         rows, total = self.sizes.small_batch_rows, self.sizes.keys
-        samples = []
+        samples, loads = [], []
         for number in range(self.sizes.small_batches):
             span = total // 20 if recent else total
             keys = f"{total} - hash(i + {number * rows}) % {span}"
             self._produce(self.orders, rows, keys=keys, op="u", revision=3 + number)
-            self._bronze(self.orders)
+            loads.append(self._bronze(self.orders))
             samples.append(in_own_process(hops.to_silver, self.settings, self.orders))
         changed = sum(sample.figures["rows_changed"] for sample in samples)
         rewritten = sum(sample.figures["bytes_rewritten"] for sample in samples)
@@ -91,6 +91,8 @@ class Benchmark:
             peak_memory_bytes=max(sample.peak_memory_bytes for sample in samples),
             figures={
                 "bytes_rewritten_per_changed_row": rewritten / changed,
+                "bronze_seconds_per_batch": sum(load.seconds for load in loads) / len(loads),
+                "silver_seconds_per_batch": sum(sample.seconds for sample in samples) / len(samples),
                 "files_rewritten_per_merge": sum(s.figures["files_rewritten"] for s in samples) / len(samples),
             },
         )
