@@ -23,7 +23,7 @@ class Plugin(BasePlugin):
     """Named `iceberg` in the profile, and so by the materialization."""
 
     def initialize(self, plugin_config: dict[str, Any]) -> None:  # noqa: ARG002 the profile says nothing more
-        """Reads the workspace. Raises `FileNotFoundError` if dbt was not started by the platform."""
+        """Reads the workspace. Raises `NoWorkspaceError` if dbt was not started by the platform."""
         target = Path(get_flags().TARGET_PATH)  # type: ignore[no-untyped-call]
         self._workspace, self._settings = Workspace.read(target.parent)
 

@@ -65,7 +65,12 @@ class GoldPlan:
     @property
     def behind_only_by_mark(self) -> bool:
         """No date is stale, though silver has moved: gold has to note that it looked."""
-        return not self.stale_dates and any(
+        return self.has_news and not self.stale_dates
+
+    @property
+    def has_news(self) -> bool:
+        """Silver has moved since gold noted what it read."""
+        return any(
             table.mark is not None and not table.model.built_from and table.mark.inputs != self.inputs
             for table in self.tables
         )
@@ -151,11 +156,14 @@ def discard(catalog: Catalog, workspace: Workspace) -> None:
         drop_branch(catalog, task.identifier, workspace.branch)
 
 
-def note_inputs(catalog: Catalog, planned: GoldPlan) -> None:
-    """Records that nothing in silver's newer snapshots concerns gold, so that the next comparison starts from them.
+def note(catalog: Catalog, planned: GoldPlan) -> None:
+    """Records what was found, without building anything: the snapshots compared, and the stale dates as pending.
 
-    Without it, silver would one day expire the snapshot that the mark names, and all dates would be stale.
-    Raises `ConflictError`; then the next plan sees to it.
+    The next comparison starts from there. Otherwise silver would expire the snapshot that the mark names while nothing
+    is stale, or while no build succeeds, and then all dates would be.
+
+    Raises:
+        ConflictError: somebody published meanwhile, and with that said more than this.
     """
     noted: dict[str, tuple[str, int]] = {}
     for each in planned.tables:
@@ -163,7 +171,7 @@ def note_inputs(catalog: Catalog, planned: GoldPlan) -> None:
             continue
         table = catalog.load_table(each.model.identifier)
         inputs = dict([noted[each.model.built_from]]) if each.model.built_from else planned.inputs
-        snapshot = commit(table, expected=each.head, add=(), summary=each.mark.advanced(inputs, (), ()).summary)
+        snapshot = commit(table, expected=each.head, add=(), summary=each.mark.advanced(inputs, each.stale, ()).summary)
         noted[each.model.name] = (each.model.identifier, snapshot)
         expire_if_due(table)
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -18,7 +19,7 @@ from pathlib import Path
 from pyiceberg.catalog import Catalog
 
 from orders_platform.lake.commits import ConflictError
-from orders_platform.lake.gold import GoldPlan, discard, note_inputs, plan, prepare, publish
+from orders_platform.lake.gold import GoldPlan, discard, note, plan, prepare, publish
 from orders_platform.lake.gold_models import MANIFEST
 from orders_platform.lake.gold_workspace import Stored, Workspace
 from orders_platform.settings import Settings
@@ -91,7 +92,7 @@ def _build_once(
     chosen = _chosen(planned, dates)
     if not chosen:
         if planned.behind_only_by_mark:
-            note_inputs(catalog, planned)
+            note(catalog, planned)
         return GoldResult((), (), (), attempt)
     with tempfile.TemporaryDirectory(prefix="orders-platform-gold-") as folder:
         workspace = prepare(settings, catalog, planned, chosen, Path(folder) / "run", by_hand=by_hand)
@@ -99,6 +100,13 @@ def _build_once(
         try:
             run_dbt(workspace)
             published = publish(catalog, workspace)
+        except ConflictError:
+            raise
+        except Exception:
+            if planned.has_news and not by_hand:
+                with suppress(ConflictError):  # whoever was quicker has noted more
+                    note(catalog, planned)
+            raise
         finally:
             discard(catalog, workspace)
     left = tuple(day for day in planned.stale_dates if day not in chosen)

@@ -20,6 +20,10 @@ from orders_platform.settings import Settings
 PLAN_FILE = "workspace.json"
 
 
+class NoWorkspaceError(Exception):
+    """dbt was started without the workspace that says what to build."""
+
+
 @dataclass(frozen=True)
 class TableTask:
     """What a model's Iceberg table gets: forked from `forked_at` (None: the table is empty), with `mark` in its commit.
@@ -71,7 +75,10 @@ class Workspace:
 
     def task(self, model: str) -> TableTask:
         """The task of a model. Raises `KeyError`."""
-        return next((task for task in self.tasks if task.model == model), None) or _unknown(model)
+        for task in self.tasks:
+            if task.model == model:
+                return task
+        raise KeyError(f"{model} is not a model of this run")
 
     def write(self, settings: Settings) -> None:
         """Makes the folder and writes the plan into it; only its owner may read it."""
@@ -91,9 +98,15 @@ class Workspace:
         """The workspace of a folder, and the settings of engine and catalog, whose secrets are the environment's.
 
         Raises:
-            FileNotFoundError: dbt was not started by the platform.
+            NoWorkspaceError: dbt was not started by the platform.
         """
-        document = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
+        file = folder / PLAN_FILE
+        if not file.exists():
+            raise NoWorkspaceError(
+                f"{file} is missing: dbt builds gold only in a workspace that the platform has laid out; run "
+                "`orders-platform sync`, or materialize the gold assets"
+            )
+        document = json.loads(file.read_text(encoding="utf-8"))
         tasks = tuple(
             TableTask(**{**task, "mark": GoldMark.from_json(task["mark"]), "sort_by": tuple(task["sort_by"])})
             for task in document["tasks"]
@@ -121,7 +134,3 @@ _ENGINE_SETTINGS = {"env", "home", "memory_limit", "threads", "business_time_zon
 def _settings(values: Mapping[str, Any]) -> Settings:
     """They were validated by the process that wrote them; what they leave out is no business of dbt's."""
     return Settings.model_construct(**{**values, "home": Path(values["home"])})
-
-
-def _unknown(model: str) -> TableTask:
-    raise KeyError(f"{model} is not a model of this run")

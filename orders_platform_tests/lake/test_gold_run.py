@@ -210,3 +210,10 @@ def test_any_history_of_changes_and_partial_builds_ends_in_what_the_shop_says(
     build_gold(settings, catalog, run_dbt=run_models)
     assert gold_daily_revenue(catalog) == filled.daily_revenue()
     assert plan(settings, catalog).stale_dates == ()
+
+
+def test_dbt_started_by_hand_says_what_to_run_instead(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path, "gold-x", (FIRST,), (), {})
+    workspace.target.mkdir()
+    with pytest.raises(GoldAuditError, match="run `orders-platform sync`"):
+        run_dbt_cli(workspace)

@@ -12,6 +12,7 @@ from pyiceberg.catalog import Catalog
 from orders_platform.lake.commits import head, move_ref
 from orders_platform.lake.gold import plan
 from orders_platform.lake.gold_run import GoldResult, build_gold
+from orders_platform.lake.gold_workspace import Workspace
 from orders_platform.lake.maintenance import expire
 from orders_platform.settings import Settings
 from orders_platform_tests.conftest import new_settings
@@ -187,7 +188,25 @@ def test_looking_in_vain_moves_the_mark_so_that_expiry_does_no_harm(built: ShopI
     gold.catalog.load_table("silver.customers").maintenance.expire_snapshots().by_id(read).commit()
     expire(gold.catalog.load_table("gold.fact_orders"), keep=1)
     assert gold.stale() == ()
-    assert not plan(gold.settings, gold.catalog).behind_only_by_mark
+    assert not plan(gold.settings, gold.catalog).has_news
+
+
+def test_a_failed_build_notes_what_it_owes_so_that_expiry_does_no_harm(built: ShopInSilver, gold: Gold) -> None:
+    def fail(_: Workspace) -> None:
+        raise RuntimeError("a test of dbt's")
+
+    built.put("orders", [built.order(4, at(2), "5.00")])
+    for _ in range(2):
+        read = plan(gold.settings, gold.catalog).tables[0].mark
+        assert read is not None
+        with pytest.raises(RuntimeError):
+            build_gold(gold.settings, gold.catalog, run_dbt=fail)
+        built.put("orders", [built.order(3, at(1), "5.00")])
+        orders = gold.catalog.load_table("silver.orders")
+        orders.maintenance.expire_snapshots().by_id(read.inputs["silver.orders"]).commit()
+    assert gold.stale() == (FIRST, SECOND)
+    gold.build()
+    assert gold.shown() == built.daily_revenue()
 
 
 def test_dates_that_a_build_leaves_out_stay_stale(built: ShopInSilver, gold: Gold) -> None:
