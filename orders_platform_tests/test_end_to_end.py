@@ -9,11 +9,11 @@ from decimal import Decimal
 import dagster as dg
 import pytest
 
-from orders_platform import stack
 from orders_platform.contracts import load_contracts
 from orders_platform.defs.assets.bronze import LEDGER_CHECK
 from orders_platform.defs.assets.clickhouse import EQUAL_CHECK
 from orders_platform.defs.assets.silver import STATE_CHECK
+from orders_platform.defs.captured import wait_until_captured
 from orders_platform.defs.demo import daily_revenue
 from orders_platform.defs.location import build_location
 from orders_platform.defs.resources.platform import Platform
@@ -33,7 +33,7 @@ RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_p
 def trade(settings: Settings, changes: int, seed: int, history_days: int = 0) -> None:
     """Lets the shop write, and returns when Debezium has delivered all of it."""
     run_shop(settings.postgres, 5000, None, seed, history_days, max_changes=changes, orders_a_day=40)
-    stack.wait_until_captured(settings)
+    wait_until_captured(settings)
 
 
 def assert_equal_everywhere(settings: Settings) -> None:
@@ -54,7 +54,7 @@ def tables(settings: Settings) -> dict[str, list[tuple[object, ...]]]:
         for namespace in ("bronze", "silver", "gold"):
             for identifier in catalog.list_tables(namespace):
                 table = catalog.load_table(identifier)
-                sql = f"SELECT COLUMNS(c -> c NOT IN ('_seq')) FROM ({scan_sql(table)}) ORDER BY ALL"
+                sql = f"SELECT COLUMNS(c -> c NOT IN ('_seq')) FROM {scan_sql(table)} ORDER BY ALL"
                 found[".".join(identifier)] = connection.execute(sql).fetchall()
     return found
 
