@@ -9,7 +9,7 @@ from orders_platform.stack.errors import StackError
 
 if TYPE_CHECKING:
     from orders_platform.stack.captured import wait_until_captured
-    from orders_platform.stack.doctor import Finding, doctor
+    from orders_platform.stack.diagnosis import Finding, doctor
     from orders_platform.stack.local_stack import PartStatus, StackStatus, connection, down, status, up
 
 __all__ = [

@@ -68,14 +68,16 @@ def _apply(rest: ConnectRest, before: dict[str, str] | None, config: dict[str, s
     if before is not None and before != config:
         changed = sorted(name for name in {*before, *config} if before.get(name) != config.get(name))
         report(f"the connector's configuration has changed: {', '.join(changed)}")
+        # Stopped in between: otherwise the task of before goes on for a while, and looks like the new one.
+        _stop(rest)
         rest.put_config(CONNECTOR, config)
-    if status is not None and status.state in ("STOPPED", "PAUSED"):
+        rest.resume(CONNECTOR)
+    elif status is not None and status.state in ("STOPPED", "PAUSED"):
         rest.resume(CONNECTOR)
 
 
 def _start_over(settings: Settings, rest: ConnectRest, recovery: Recovery, config: dict[str, str]) -> None:
-    rest.stop(CONNECTOR)
-    _wait_until_stopped(rest)
+    _stop(rest)
     if rest.offsets(CONNECTOR):
         rest.delete_offsets(CONNECTOR)
     if recovery is not Recovery.STREAM_WHAT_IS_UNCONFIRMED:
@@ -84,7 +86,9 @@ def _start_over(settings: Settings, rest: ConnectRest, recovery: Recovery, confi
     rest.resume(CONNECTOR)
 
 
-def _wait_until_stopped(rest: ConnectRest) -> None:
+def _stop(rest: ConnectRest) -> None:
+    """Stops the connector and waits until its task has ended."""
+    rest.stop(CONNECTOR)
     deadline = time.monotonic() + STOPPED_SECONDS
     while time.monotonic() < deadline:
         status = rest.status(CONNECTOR)

@@ -39,7 +39,7 @@ class Part:
     pid_file: Path
     prepare: Callable[[Report], Command]
     answer: Callable[[], str]
-    start_seconds: float = 60.0
+    start_seconds: float = 120.0
     stop_signals: tuple[int, ...] = ()
 
     def process(self) -> psutil.Process | None:

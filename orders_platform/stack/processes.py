@@ -21,6 +21,7 @@ from orders_platform.stack.errors import StackError
 
 TERM_SECONDS = 15.0
 KILL_SECONDS = 5.0
+LAUNCH_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -39,42 +40,38 @@ class Command:
     user: str | None = None
 
 
-def start(command: Command) -> psutil.Process:
+def start(command: Command) -> int:
     """Starts it in a session of its own, so that a Ctrl-C in this terminal does not reach it; output goes to its log.
 
+    Returns:
+        Its pid; the process may have ended already.
+
     Raises:
-        OSError: if its log or pid file cannot be written.
+        OSError: if its log cannot be written.
+        StackError: if it cannot be launched.
     """
     command.log_file.parent.mkdir(parents=True, exist_ok=True)
     command.pid_file.parent.mkdir(parents=True, exist_ok=True)
-    launcher = [sys.executable, "-I", "-S", launch.__file__]
+    launcher = [sys.executable, "-I", "-S", launch.__file__, "--pid-file", str(command.pid_file)]
     launcher += ["--user", command.user] if command.user else []
     launcher += ["--cwd", str(command.cwd)] if command.cwd else []
     with command.log_file.open("ab") as log:
-        process = subprocess.Popen(
+        done = subprocess.run(
             [*launcher, "--", *command.arguments],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
             env={**os.environ, **command.environment},
+            timeout=LAUNCH_SECONDS,
+            check=False,
         )
-    _children[process.pid] = process
-    temporary = command.pid_file.with_suffix(".new")
-    temporary.write_text(f"{process.pid}\n", encoding="ascii")
-    temporary.replace(command.pid_file)
-    return psutil.Process(process.pid)
-
-
-_children: dict[int, subprocess.Popen[bytes]] = {}
-"""Processes of our own: one that has ended must be waited for, or it stays as a zombie that looks alive."""
+    if done.returncode != 0:
+        raise StackError(f"{command.arguments[0]} could not be launched: see {command.log_file}")
+    return int(command.pid_file.read_text(encoding="ascii"))
 
 
 def find(mark: str, pid_file: Path) -> psutil.Process | None:
     """The running process with that mark: the one of the pid file, else whichever has it (the file may be lost)."""
-    for child in list(_children.values()):
-        if child.poll() is not None:
-            del _children[child.pid]
     pid = _read_pid(pid_file)
     if pid is not None and (process := _with_mark(pid, mark)):
         return process
@@ -172,13 +169,9 @@ def _kill(process: psutil.Process) -> None:
 
 
 def _gone(processes: list[psutil.Process], seconds: float) -> bool:
-    """Whether all have ended within the time; collects our own children, who would stay as zombies."""
+    """Whether all have ended within the time."""
     deadline = time.monotonic() + seconds
     while True:
-        for process in processes:
-            child = _children.get(process.pid)
-            if child is not None and child.poll() is not None:
-                del _children[process.pid]
         if not any(_runs(process) for process in processes):
             return True
         if time.monotonic() >= deadline:

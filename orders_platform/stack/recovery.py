@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import time
 from enum import Enum
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -22,6 +23,7 @@ from orders_platform.settings import Settings
 from orders_platform.stack.errors import StackError
 
 READ_SECONDS = 10.0
+POLL_SECONDS = 0.1
 
 
 class SlotLostError(StackError):
@@ -91,10 +93,24 @@ def has_delivered(settings: Settings, contracts: tuple[Contract, ...]) -> bool:
         consumer.close()
 
 
+def _watermarks(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
+    """The log's start and end. A topic that was made a moment ago has no leader yet: that passes."""
+    deadline = time.monotonic() + READ_SECONDS
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(partition, timeout=READ_SECONDS)
+        except KafkaException:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(POLL_SECONDS)
+        else:
+            return low, high
+
+
 def _holds_records(consumer: Consumer, topic: str) -> bool:
     partitions = consumer.list_topics(topic, timeout=READ_SECONDS).topics[topic].partitions
     for partition in partitions:
-        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=READ_SECONDS)
+        low, high = _watermarks(consumer, TopicPartition(topic, partition))
         if low > 0:
             return True
         if high == 0:

@@ -37,8 +37,8 @@ def ensure(part: Part, report: Report, given_up: threading.Event | None = None) 
     with explain_disk(part.folder):
         command = part.prepare(report)
         _rotate(part.log_file)
-        process = processes.start(command)
-    _wait(part, process.pid, given_up or threading.Event())
+        pid = processes.start(command)
+    _wait(part, pid, given_up or threading.Event())
     report(f"{part.title} {part.version} answers at {part.endpoint} after {time.monotonic() - started:.1f} s")
 
 

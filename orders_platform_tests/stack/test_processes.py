@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from orders_platform.stack import processes
+from orders_platform.stack.errors import StackError
 from orders_platform.stack.processes import Command
 
 PATIENT = "import time\nprint('ready', flush=True)\ntime.sleep(60)"
@@ -31,11 +32,11 @@ def mark(tmp_path: Path) -> Iterator[str]:
 
 def _start(folder: Path, mark: str, program: str) -> psutil.Process:
     command = Command((sys.executable, "-c", program, mark), mark, folder / "logs" / "log", folder / "run" / "pid")
-    process = processes.start(command)
+    pid = processes.start(command)
     deadline = time.monotonic() + 20
     while "ready" not in command.log_file.read_text(encoding="utf-8") and time.monotonic() < deadline:
         time.sleep(0.02)
-    return process
+    return psutil.Process(pid)
 
 
 def test_a_process_is_found_by_its_mark_even_without_its_pid_file(tmp_path: Path, mark: str) -> None:
@@ -69,7 +70,7 @@ def test_it_has_a_session_of_its_own_and_can_be_interrupted_although_we_cannot(t
 def test_a_process_that_ignores_the_request_is_killed(tmp_path: Path, mark: str) -> None:
     process = _start(tmp_path, mark, STUBBORN)
     assert processes.stop(process, term_seconds=0.3) == "killed after 0.3 s"
-    assert not psutil.pid_exists(process.pid)
+    assert processes.find(mark, tmp_path / "run" / "pid") is None
 
 
 def test_its_children_end_with_it(tmp_path: Path, mark: str) -> None:
@@ -81,9 +82,27 @@ def test_its_children_end_with_it(tmp_path: Path, mark: str) -> None:
     assert [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE] == []
 
 
-def test_one_that_has_ended_by_itself_is_no_longer_found(tmp_path: Path, mark: str) -> None:
-    process = _start(tmp_path, mark, "print('ready', flush=True)")
-    process.wait(20)
+def test_one_that_has_ended_is_no_longer_found_and_can_be_stopped_again(tmp_path: Path, mark: str) -> None:
+    process = _start(tmp_path, mark, PATIENT)
+    process.kill()
+    psutil.wait_procs([process], timeout=20)
     assert processes.find(mark, tmp_path / "run" / "pid") is None
     assert processes.stop(process) == "stopped"
     assert processes.memory_bytes(process) == 0
+
+
+def test_a_program_that_does_not_exist_says_so_in_its_log(tmp_path: Path, mark: str) -> None:
+    command = Command((str(tmp_path / "none"), mark), mark, tmp_path / "log", tmp_path / "pid")
+    processes.start(command)
+    deadline = time.monotonic() + 20
+    while "FileNotFoundError" not in command.log_file.read_text(encoding="utf-8"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert processes.find(mark, command.pid_file) is None
+
+
+def test_one_that_cannot_be_launched_is_an_error(tmp_path: Path, mark: str) -> None:
+    command = Command((sys.executable, mark), mark, tmp_path / "log", tmp_path / "pid", cwd=tmp_path / "none")
+    (tmp_path / "pid").mkdir()
+    with pytest.raises(StackError, match=r"could not be launched: see .*log"):
+        processes.start(command)
