@@ -20,7 +20,7 @@ from orders_platform.lake.duckdb_engine import configure, scan_files_sql, write_
 from orders_platform.lake.gold_files import files_of_dates, live_files, partition_date
 from orders_platform.lake.gold_mark import GoldMark
 from orders_platform.lake.gold_publish import main_head
-from orders_platform.lake.gold_types import iceberg_type
+from orders_platform.lake.gold_types import column_type
 from orders_platform.lake.gold_workspace import Stored, TableTask, Workspace
 from orders_platform.settings import Settings
 
@@ -99,7 +99,7 @@ def _schema(con: DuckDBPyConnection, rows: str) -> Schema:
     columns = con.execute(f"DESCRIBE {rows}").fetchall()
     return Schema(
         *(
-            NestedField(field_id=at, name=column[0], field_type=iceberg_type(column[1]), required=False)
+            NestedField(field_id=at, name=column[0], field_type=column_type(column[1]), required=False)
             for at, column in enumerate(columns, start=1)
         )
     )

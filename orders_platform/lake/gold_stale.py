@@ -163,9 +163,13 @@ def _all_dates(
 
 
 def _placed(orders: SilverInput, source: str) -> str:
-    """A query for the order dates of the orders in `source`."""
-    column = orders.contract.order_date_column
-    return f"SELECT CAST({column} AS DATE) FROM {source} WHERE NOT _deleted AND {column} IS NOT NULL"
+    """A query for the order dates of the orders in `source`.
+
+    PostgreSQL knows days that most others do not (4713 BC to 294276, ±infinity): an order of such a day stays in
+    silver, where reconciliation with gold names it, and keeps no other day from being built.
+    """
+    day = f"CAST({orders.contract.order_date_column} AS DATE)"
+    return f"SELECT {day} FROM {source} WHERE NOT _deleted AND {day} BETWEEN DATE '{date.min}' AND DATE '{date.max}'"
 
 
 def _dates(con: DuckDBPyConnection, sql: str) -> frozenset[date]:

@@ -36,7 +36,7 @@ class ModelTypeError(Exception):
     """A model returns a column of a type that both engines do not write alike."""
 
 
-def iceberg_type(duckdb_type: str) -> IcebergType:
+def column_type(duckdb_type: str) -> IcebergType:
     """Iceberg's type of a DuckDB type name, such as `DECIMAL(14,2)`.
 
     Raises:

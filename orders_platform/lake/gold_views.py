@@ -57,6 +57,8 @@ def _span(settings: Settings, day: date) -> tuple[int, int]:
     A day is as long as the zone's calendar makes it, 23 or 25 hours where the clocks change.
     """
     start = datetime.combine(day, time(), settings.time_zone)
+    if day == date.max:
+        return int(start.timestamp()) * 1_000_000, 2**63
     end = datetime.combine(day + timedelta(days=1), time(), settings.time_zone)
     return int(start.timestamp()) * 1_000_000, int(end.timestamp()) * 1_000_000
 

@@ -21,7 +21,7 @@ from orders_platform.fault_points import FaultPoint, reach
 from orders_platform.lake.outcome import CheckOutcome
 from orders_platform.serving.client import open_client
 from orders_platform.serving.day_figures import COLUMNS, SEQUENCE, DayFigures
-from orders_platform.serving.gold_day import GoldDay, day_sequences, read_day
+from orders_platform.serving.gold_day import FIRST_DAY, LAST_DAY, GoldDay, day_sequences, read_day
 from orders_platform.settings import Settings
 
 TABLE = "daily_revenue"
@@ -98,8 +98,11 @@ def load_day(settings: Settings, catalog: Catalog, day: date, run_id: str) -> Lo
 
 
 def stale_days(settings: Settings, catalog: Catalog) -> tuple[date, ...]:
-    """The days whose rows are not those of gold's last commit to them, oldest first; emptied days among them."""
-    gold = day_sequences(catalog)
+    """The days whose rows are not those of gold's last commit to them, oldest first; emptied days among them.
+
+    A day that ClickHouse cannot hold is not asked for again and again; reconciliation with gold names it.
+    """
+    gold = {day: sequence for day, sequence in day_sequences(catalog).items() if FIRST_DAY <= day <= LAST_DAY}
     with open_client(settings) as client:
         ensure_table(client)
         rows = client.query(

@@ -14,7 +14,7 @@ from pyiceberg.types import DecimalType, LongType
 from orders_platform.lake.dbt_store import ForeignDateError, lay_out, store_model
 from orders_platform.lake.gold import plan, prepare
 from orders_platform.lake.gold_models import PROJECT, GoldModelError, load_models
-from orders_platform.lake.gold_types import ModelTypeError, iceberg_type
+from orders_platform.lake.gold_types import ModelTypeError, column_type
 from orders_platform.settings import Settings
 from orders_platform_tests.lake.models_in_process import model_sql
 from orders_platform_tests.lake.shop_in_silver import ShopInSilver, at
@@ -98,12 +98,12 @@ def test_rows_of_other_dates_are_refused_before_anything_is_written(
 
 @pytest.mark.parametrize(("name", "expected"), [("BIGINT", LongType()), ("DECIMAL(14,2)", DecimalType(14, 2))])
 def test_column_types_become_icebergs(name: str, expected: object) -> None:
-    assert iceberg_type(name) == expected
+    assert column_type(name) == expected
 
 
 def test_a_type_that_iceberg_lacks_is_an_error_that_names_it() -> None:
     with pytest.raises(ModelTypeError, match="HUGEINT; cast the column"):
-        iceberg_type("HUGEINT")
+        column_type("HUGEINT")
 
 
 def workspace_connection(settings: Settings, catalog: Catalog, shop: ShopInSilver) -> duckdb.DuckDBPyConnection:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -265,6 +265,15 @@ def test_an_order_date_is_a_day_of_the_business(
     there.build()
     assert {day for day, _, _ in gold_daily_revenue(gold.catalog)} == {expected}
     assert there.stale() == ()
+
+
+def test_days_at_the_ends_of_the_calendar_are_built(shop: ShopInSilver, gold: Gold) -> None:
+    ends = (datetime(1, 1, 1, 12, tzinfo=UTC), datetime(9999, 12, 31, 12, tzinfo=UTC))
+    shop.put("orders", [shop.order(n, end) for n, end in enumerate(ends)])
+    assert gold.stale() == (date.min, date.max)
+    gold.build()
+    assert gold.shown() == shop.daily_revenue()
+    assert gold.stale() == ()
 
 
 def test_an_old_and_a_new_date_do_not_rebuild_those_between(built: ShopInSilver, gold: Gold) -> None:

@@ -290,6 +290,7 @@ def test_a_day_that_clickhouse_cannot_hold_is_an_error_that_names_it(
     gold.put(date(1850, 1, 1), row("EU", "1.00"))
     with pytest.raises(DayOutOfRangeError, match="1850-01-01"):
         load_day(dashboards, catalog, date(1850, 1, 1), "run-1")
+    assert stale_days(dashboards, catalog) == ()
 
 
 def test_load_tables_of_killed_runs_go_by_age(dashboards: Settings, catalog: Catalog) -> None:
