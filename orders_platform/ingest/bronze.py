@@ -23,7 +23,7 @@ from orders_platform.contracts import Contract
 from orders_platform.fault_points import FaultPoint
 from orders_platform.ingest.boundaries import TopicMemory
 from orders_platform.ingest.cover import Slice, cover_day
-from orders_platform.ingest.decoding import decode
+from orders_platform.ingest.decoding import Decoder
 from orders_platform.ingest.errors import CommitRefusedError, StagedFileError
 from orders_platform.ingest.kafka_admin import KafkaAdmin, TopicLog
 from orders_platform.ingest.ledger import COMMIT, TAG, Ledger
@@ -215,8 +215,9 @@ class _Load:
             firsts.setdefault(each.partition, each.first)
         known = lambda lsns: scan_sql(table, row_filter=In("_lsn", lsns))  # noqa: E731
         highest: dict[int, int] = {}
+        decoder = Decoder(con, self.contract)
         for records in self._batches(slices):
-            decoded = decode(con, self.contract, records, log.topic_id, self.day)
+            decoded = decoder.decode(records, log.topic_id, self.day)
             counts.update(
                 records=decoded.records,
                 rows=decoded.rows,

@@ -7,7 +7,7 @@ transaction metadata and logical messages make no row and are counted.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
@@ -26,7 +26,7 @@ from orders_platform.ingest.column_decoding import (
     unavailable_sql,
 )
 from orders_platform.ingest.envelope import encodings, envelope_structure, row_structure
-from orders_platform.ingest.unscaled import register
+from orders_platform.ingest.unscaled import DIGITS, register
 
 OLD_KEY_HEADER = "__debezium.oldkey"
 
@@ -60,59 +60,59 @@ class Decoded:
     sql: str
 
 
-def decode(
-    con: duckdb.DuckDBPyConnection, contract: Contract, records: pa.Table, topic_id: str, ingest_day: date
-) -> Decoded:
-    """Decodes records (schema `RECORDS`) of one topic and day."""
-    prepare(con, contract)
-    con.register("records", records)
-    con.execute(
-        f"""CREATE OR REPLACE TEMP TABLE envelopes AS
-        SELECT partition, "offset", timestamp, key, headers,
-               TRY(json_transform(TRY(decode(value)), {quoted(envelope_structure(contract))})) AS e
-        FROM records WHERE value IS NOT NULL"""
-    )
-    con.execute(f"CREATE OR REPLACE TEMP TABLE changes AS {_changes_sql(contract, {}, 'e.payload IS NULL')}")
-    _decode_wrapped(con, contract)
-    found = con.execute(
-        """SELECT count(*) FILTER (_problem IS NULL AND NOT _skipped), count(*) FILTER (_problem IS NOT NULL),
-                  count(*) FILTER (_skipped) FROM changes"""
-    ).fetchone()
-    assert found is not None  # noqa: S101
-    rows, dead, skipped = found
-    return Decoded(
-        records.num_rows, rows, dead, records["value"].null_count, skipped, _bronze_sql(contract, topic_id, ingest_day)
-    )
+class Decoder:
+    """Decodes batches of one table's topic on one connection."""
 
+    def __init__(self, con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+        self._con, self._contract = con, contract
+        self._scales: set[int] = set()
+        define_macros(con)
+        self._allow_scales(decimal[1] for column in contract.columns if (decimal := decimal_type(column)))
 
-def prepare(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
-    """Defines the functions that decoding a table needs."""
-    define_macros(con)
-    for column in contract.columns:
-        if decimal := decimal_type(column):
-            register(con, decimal[1])
-
-
-def _decode_wrapped(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
-    """Adds the events that carry their schema: each schema tells how its events are encoded."""
-    schemas = con.execute(
-        """SELECT DISTINCT json_extract(decode(r.value), '$.schema')::VARCHAR
-        FROM records r JOIN envelopes USING (partition, "offset") WHERE e.payload IS NOT NULL"""
-    ).fetchall()
-    for (schema,) in schemas:
-        known = encodings(schema)
-        for encoding in known.values():
-            if encoding.form is Form.UNSCALED:
-                register(con, encoding.scale)
+    def decode(self, records: pa.Table, topic_id: str, ingest_day: date) -> Decoded:
+        """Decodes records (schema `RECORDS`) of one topic and day."""
+        con, contract = self._con, self._contract
+        con.register("records", records)
         con.execute(
-            f"""CREATE OR REPLACE TEMP TABLE unwrapped AS
+            f"""CREATE OR REPLACE TEMP TABLE envelopes AS
             SELECT partition, "offset", timestamp, key, headers,
-                   TRY(json_transform(e.payload, {quoted(envelope_structure(contract))})) AS e
-            FROM envelopes JOIN (SELECT partition, "offset", value FROM records) USING (partition, "offset")
-            WHERE e.payload IS NOT NULL AND json_extract(decode(value), '$.schema')::VARCHAR IS NOT DISTINCT FROM ?""",
-            [schema],
+                   TRY(json_transform(TRY(decode(value)), {quoted(envelope_structure(contract))})) AS e
+            FROM records WHERE value IS NOT NULL"""
         )
-        con.execute(f"INSERT INTO changes {_changes_sql(contract, known, 'true', 'unwrapped')}")
+        con.execute(f"CREATE OR REPLACE TEMP TABLE changes AS {_changes_sql(contract, {}, 'e.payload IS NULL')}")
+        self._decode_wrapped()
+        rows, dead, skipped = con.execute(
+            """SELECT count(*) FILTER (_problem IS NULL AND NOT _skipped), count(*) FILTER (_problem IS NOT NULL),
+                      count(*) FILTER (_skipped) FROM changes"""
+        ).fetchall()[0]
+        sql = _bronze_sql(contract, topic_id, ingest_day)
+        return Decoded(records.num_rows, rows, dead, records["value"].null_count, skipped, sql)
+
+    def _decode_wrapped(self) -> None:
+        """Adds the events that carry their schema: each schema tells how its events are encoded."""
+        con, contract = self._con, self._contract
+        schemas = con.execute(
+            """SELECT DISTINCT json_extract(decode(r.value), '$.schema')::VARCHAR
+            FROM records r JOIN envelopes USING (partition, "offset") WHERE e.payload IS NOT NULL"""
+        ).fetchall()
+        for (schema,) in schemas:
+            known = encodings(schema)
+            self._allow_scales(encoding.scale for encoding in known.values() if encoding.form is Form.UNSCALED)
+            con.execute(
+                f"""CREATE OR REPLACE TEMP TABLE unwrapped AS
+                SELECT partition, "offset", timestamp, key, headers,
+                       TRY(json_transform(e.payload, {quoted(envelope_structure(contract))})) AS e
+                FROM envelopes JOIN (SELECT partition, "offset", value FROM records) USING (partition, "offset")
+                WHERE e.payload IS NOT NULL
+                    AND json_extract(decode(value), '$.schema')::VARCHAR IS NOT DISTINCT FROM ?""",
+                [schema],
+            )
+            con.execute(f"INSERT INTO changes {_changes_sql(contract, known, 'true', 'unwrapped')}")
+
+    def _allow_scales(self, scales: Iterable[int]) -> None:
+        for scale in {each for each in scales if 0 <= each <= DIGITS} - self._scales:
+            register(self._con, scale)
+            self._scales.add(scale)
 
 
 def _changes_sql(contract: Contract, known: Mapping[str, Encoding], where: str, source: str = "envelopes") -> str:

@@ -14,24 +14,21 @@ LIMIT = 10**DIGITS
 _WORD = 1 << 64
 
 
-def register(con: duckdb.DuckDBPyConnection, scale: int) -> str:
-    """Defines a function from bytes to DECIMAL(38, scale), NULL for what does not fit, and returns its name."""
-    name = f"unscaled_decimal_{scale}"
-    if con.execute("SELECT 1 FROM duckdb_functions() WHERE function_name = ?", [name]).fetchone() is None:
+def register(con: duckdb.DuckDBPyConnection, scale: int) -> None:
+    """Defines `unscaled_decimal_<scale>`: bytes to DECIMAL(38, scale), NULL for what does not fit. Once a connection."""
 
-        def function(values: pa.Array) -> pa.Array:
-            return decimals(values, scale)
+    def function(values: pa.Array) -> pa.Array:
+        return decimals(values, scale)
 
-        con.create_function(
-            name,
-            function,
-            [duckdb.sqltype("BLOB")],
-            duckdb.sqltype(f"DECIMAL({DIGITS}, {scale})"),
-            type=PythonUDFType.ARROW,
-            # A value that does not fit becomes NULL, which DuckDB's default handling refuses.
-            null_handling=FunctionNullHandling.SPECIAL,
-        )
-    return name
+    con.create_function(
+        f"unscaled_decimal_{scale}",
+        function,
+        [duckdb.sqltype("BLOB")],
+        duckdb.sqltype(f"DECIMAL({DIGITS}, {scale})"),
+        type=PythonUDFType.ARROW,
+        # A value that does not fit becomes NULL, which DuckDB's default handling refuses.
+        null_handling=FunctionNullHandling.SPECIAL,
+    )
 
 
 def decimals(values: pa.Array | pa.ChunkedArray, scale: int) -> pa.Array:

@@ -1,0 +1,61 @@
+"""A topic of each test's own on the shared broker, with tables and staging of its own."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+from pyiceberg.catalog import Catalog
+
+from orders_platform.contracts import Contract
+from orders_platform.ingest.topics import topic_name
+from orders_platform.lake.catalog import open_catalog
+from orders_platform.settings import Settings
+from orders_platform_tests.ingest.events import contract
+
+
+@pytest.fixture
+def shop_topic(broker: Settings, tmp_path: Path) -> Settings:
+    """Settings of an installation whose topic of `orders` has 3 partitions and its producers' timestamps."""
+    prefix = f"t{uuid.uuid4().hex[:12]}"
+    settings = Settings(_env_file=None, home=tmp_path / "home", ports=broker.ports, topic_prefix=prefix)  # type: ignore[call-arg]
+    make_topic(settings)
+    return settings
+
+
+def make_topic(settings: Settings, partitions: int = 3, **config: str) -> str:
+    """Creates the topic of `orders`; producers' timestamps are kept, so that tests can write on any day."""
+    name = topic_name(settings, contract())
+    topic = NewTopic(name, partitions, config={"message.timestamp.type": "CreateTime", "retention.ms": "-1", **config})
+    AdminClient(settings.kafka_config).create_topics([topic])[name].result(30)
+    return name
+
+
+@pytest.fixture
+def topic(shop_topic: Settings) -> str:
+    """The name of the topic of `orders`."""
+    return topic_name(shop_topic, contract())
+
+
+@pytest.fixture
+def orders() -> Contract:
+    return contract("orders")
+
+
+@pytest.fixture
+def catalog(shop_topic: Settings) -> Iterator[Catalog]:
+    catalog = open_catalog(shop_topic)
+    yield catalog
+    catalog.close()
+
+
+@pytest.fixture
+def con() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB as the platform configures it, in UTC."""
+    with duckdb.connect(config={"threads": 2}) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        yield connection
