@@ -25,7 +25,7 @@ __all__ = [
     "wait_until_captured",
 ]
 
-_ELSEWHERE = {"Finding": "doctor", "doctor": "doctor", "wait_until_captured": "captured"}
+_ELSEWHERE = {"Finding": "diagnosis", "doctor": "diagnosis", "wait_until_captured": "captured"}
 
 
 def __getattr__(name: str) -> Any:
