@@ -13,7 +13,6 @@ from orders_platform.contracts import load_contracts
 from orders_platform.defs.assets.bronze import LEDGER_CHECK
 from orders_platform.defs.assets.clickhouse import EQUAL_CHECK
 from orders_platform.defs.assets.silver import STATE_CHECK
-from orders_platform.defs.captured import wait_until_captured
 from orders_platform.defs.demo import daily_revenue
 from orders_platform.defs.location import build_location
 from orders_platform.defs.resources.platform import Platform
@@ -21,6 +20,7 @@ from orders_platform.defs.sync import SyncReport, sync
 from orders_platform.lake.duckdb_engine import connect, scan_sql
 from orders_platform.quality.reconcile import reconcile
 from orders_platform.settings import Settings
+from orders_platform.stack import wait_until_captured
 from orders_platform.stack.shop import run_shop
 from orders_platform_tests.conftest import _free_ports
 from orders_platform_tests.object_store import object_store

@@ -50,7 +50,6 @@ def _known_errors() -> tuple[type[Exception], ...]:
     """Errors whose message is written for the person who typed the command: no traceback for them."""
     from orders_platform.contracts import ContractError
     from orders_platform.defs.assets.dbt_manifest import ManifestError
-    from orders_platform.defs.captured import CaptureTimeoutError
     from orders_platform.defs.demo import DemoError
     from orders_platform.defs.resources.passing_errors import may_pass
     from orders_platform.defs.sync import SyncError
@@ -60,7 +59,7 @@ def _known_errors() -> tuple[type[Exception], ...]:
 
     error = sys.exception()
     passing = (type(error),) if isinstance(error, Exception) and may_pass(error) else ()
-    own = (ManifestError, SyncError, DemoError, CaptureTimeoutError)
+    own = (ManifestError, SyncError, DemoError)
     return (*own, ContractError, IngestError, ReconcileError, StackError, *passing)
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from orders_platform import stack
-from orders_platform.defs.captured import wait_until_captured
 from orders_platform.defs.resources.platform import Platform
 from orders_platform.defs.sync import SyncReport, sync
 from orders_platform.settings import Settings
@@ -97,7 +96,7 @@ def show(
         while_it_writes = sync(settings, lambda text: progress(f"sync, while the shop writes: {text}"))
         written = shop.finish()
     progress("waiting until Debezium has delivered every commit")
-    wait_until_captured(settings)
+    stack.wait_until_captured(settings)
     report = while_it_writes.followed_by(sync(settings, lambda text: progress(f"sync: {text}")))
     reconciled = reconcile(settings, Platform(settings).catalog, progress=lambda text: progress(f"reconcile: {text}"))
     progress("daily revenue")

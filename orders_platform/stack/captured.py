@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+import uuid
 
 import psycopg
 
 from orders_platform.settings import Settings
-from orders_platform.stack.debezium import SLOT
+from orders_platform.stack.debezium import SIGNAL_TABLE, SLOT
 from orders_platform.stack.errors import StackError
 
 POLL_SECONDS = 0.25
@@ -16,14 +17,20 @@ POLL_SECONDS = 0.25
 def wait_until_captured(settings: Settings, seconds: float = 60.0) -> None:
     """Returns when every commit made before the call is in Kafka.
 
-    Debezium confirms a position of the WAL once its records are written, heartbeats included: the slot moves on
-    although the shop stands still.
+    Debezium confirms a position of the WAL once the records up to it are written, and only where there is a record. So
+    one is made: a row in the table of signals, taken away again, which Debezium notes in its log.
 
     Raises:
         StackError: after `seconds`, or when there is no slot.
     """
     with psycopg.connect(settings.postgres, autocommit=True) as connection:
         (wanted,) = connection.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone() or ("0/0",)
+        marker = uuid.uuid4().hex
+        connection.execute(
+            f"INSERT INTO {SIGNAL_TABLE} (id, type, data) VALUES (%s, 'log', %s)".encode(),
+            (marker, '{"message": "caught up as far as {}"}'),
+        )
+        connection.execute(f"DELETE FROM {SIGNAL_TABLE} WHERE id = %s".encode(), (marker,))
         until = time.monotonic() + seconds
         while True:
             row = connection.execute(
