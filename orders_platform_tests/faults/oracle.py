@@ -1,0 +1,199 @@
+"""Says what the tables must hold, from the topics and PostgreSQL alone, and names whatever they hold instead.
+
+It shares no code with what it judges: the topics are read with a plain consumer, the tables with PyIceberg, masks are
+computed with Python's hmac, revenue with Python's Decimal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import clickhouse_connect
+
+from orders_platform.contracts import Contract, Masking
+from orders_platform.lake.catalog import open_catalog
+from orders_platform.settings import Settings
+from orders_platform_tests.faults.recording import envelope, read_topic
+
+Rows = Mapping[tuple[Any, ...], Mapping[str, Any]]
+SHOWN = 5
+
+
+def differences(settings: Settings, contracts: Sequence[Contract], state: Mapping[str, Rows]) -> list[str]:
+    """Everything in which bronze, silver, gold or ClickHouse differ from what they must be; empty when all is well."""
+    found: list[str] = []
+    catalog = open_catalog(settings)
+    for contract in contracts:
+        bronze = catalog.load_table(contract.bronze_table).scan().to_arrow().to_pylist()
+        found += bronze_differences(settings, contract, bronze)
+        silver = catalog.load_table(contract.silver_table).scan().to_arrow().to_pylist()
+        found += silver_differences(settings, contract, silver, state[contract.table])
+        if contract.versions_table:
+            versions = catalog.load_table(contract.versions_table).scan().to_arrow().to_pylist()
+            found += versions_differences(settings, contract, versions)
+    facts = catalog.load_table("gold.fact_orders").scan().to_arrow().to_pylist()
+    daily = catalog.load_table("gold.daily_revenue").scan().to_arrow().to_pylist()
+    found += gold_differences(settings, facts, daily, state)
+    found += clickhouse_differences(settings, state)
+    return found
+
+
+def _named(layer: str, what: str, items: Iterable[Any]) -> list[str]:
+    items = list(items)
+    if not items:
+        return []
+    shown = ", ".join(str(i) for i in items[:SHOWN])
+    return [f"{layer}: {len(items)} {what}: {shown}{' …' if len(items) > SHOWN else ''}"]
+
+
+def bronze_differences(settings: Settings, contract: Contract, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Bronze has each record that is not a tombstone once, and nothing else."""
+    records = read_topic(settings, contract)
+    wanted = Counter((r.partition, offset) for offset, r in records if r.value is not None)
+    held = Counter((row["_kafka_partition"], row["_kafka_offset"]) for row in rows)
+    layer = contract.bronze_table
+    return _named(layer, "records are missing", (wanted - held).elements()) + _named(
+        layer, "records are there twice or from nowhere", (held - wanted).elements()
+    )
+
+
+def masked(settings: Settings, contract: Contract, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row as silver may show it."""
+    out = dict(row)
+    for column in contract.columns:
+        value = out[column.name]
+        if value is None or column.masking is None:
+            continue
+        if column.masking is Masking.HMAC:
+            out[column.name] = hmac.new(settings.masking_key, value.encode(), hashlib.sha256).hexdigest()
+        else:
+            out[column.name] = value.rsplit(",", 1)[1].strip() if "," in value else None
+    return out
+
+
+def _utc(value: Any) -> Any:
+    return value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo else value
+
+
+def _plain(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: _utc(row[name]) for name in names}
+
+
+def silver_differences(
+    settings: Settings, contract: Contract, rows: Sequence[Mapping[str, Any]], state: Rows
+) -> list[str]:
+    """Silver's rows that are not deleted are PostgreSQL's, value for value; no key is there twice."""
+    layer = contract.silver_table
+    keys = Counter(tuple(row[k] for k in contract.key) for row in rows)
+    live = {
+        tuple(row[k] for k in contract.key): _plain(row, contract.column_names) for row in rows if not row["_deleted"]
+    }
+    wanted = {key: _plain(masked(settings, contract, row), contract.column_names) for key, row in state.items()}
+    differing = [
+        f"{key} {name}={live[key][name]!r} instead of {row[name]!r}"
+        for key, row in wanted.items()
+        if key in live
+        for name in contract.column_names
+        if live[key][name] != row[name]
+    ]
+    return (
+        _named(layer, "keys are there twice", [key for key, count in keys.items() if count > 1])
+        + _named(layer, "rows are missing", sorted(wanted.keys() - live.keys()))
+        + _named(layer, "rows should not be there", sorted(live.keys() - wanted.keys()))
+        + _named(layer, "values differ", differing)
+    )
+
+
+def versions_differences(settings: Settings, contract: Contract, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The versions are the changes of the topic, each once, whatever was delivered twice."""
+    held = Counter((*(row[k] for k in contract.key), row["_lsn"]) for row in rows)
+    wanted = set()
+    for _, record in read_topic(settings, contract):
+        change = envelope(record)
+        if change is None or change["op"] == "t":
+            continue
+        image = change["after"] or change["before"]
+        wanted.add((*(image[k] for k in contract.key), change["source"]["lsn"]))
+    layer = str(contract.versions_table)
+    return (
+        _named(layer, "versions are missing", sorted(wanted - held.keys()))
+        + _named(layer, "versions are from nowhere", sorted(held.keys() - wanted))
+        + _named(layer, "versions are there twice", [key for key, count in held.items() if count > 1])
+    )
+
+
+def revenue(order: Mapping[str, Any]) -> Decimal:
+    """What an order earned: nothing when cancelled, else its total less what was paid back."""
+    return Decimal(0) if order["status"] == "cancelled" else order["total"] - order["refunded"]
+
+
+def _order_date(settings: Settings, order: Mapping[str, Any]) -> date:
+    placed: datetime = order["created_at"]
+    return placed.astimezone(settings.time_zone).date()
+
+
+def daily_revenue(settings: Settings, state: Mapping[str, Rows]) -> dict[tuple[date, str, str], tuple[int, Decimal]]:
+    """Orders and revenue per order date, region and currency, from PostgreSQL's rows."""
+    days: dict[tuple[date, str, str], tuple[int, Decimal]] = {}
+    for order in state["orders"].values():
+        region = state["customers"][(order["customer_id"],)]["region"]
+        key = (_order_date(settings, order), region, order["currency"])
+        count, total = days.get(key, (0, Decimal(0)))
+        days[key] = (count + 1, total + revenue(order))
+    return days
+
+
+def gold_differences(
+    settings: Settings,
+    facts: Sequence[Mapping[str, Any]],
+    daily: Sequence[Mapping[str, Any]],
+    state: Mapping[str, Rows],
+) -> list[str]:
+    """One fact an order, on its date, with its revenue; the daily table sums them."""
+    held = Counter((row["order_id"], row["order_date"], row["region_key"], row["revenue"]) for row in facts)
+    wanted = Counter(
+        (
+            order["order_id"],
+            _order_date(settings, order),
+            state["customers"][(order["customer_id"],)]["region"],
+            revenue(order),
+        )
+        for order in state["orders"].values()
+    )
+    days = {(r["order_date"], r["region"], r["currency"]): (r["orders"], r["revenue"]) for r in daily}
+    return (
+        _named("gold.fact_orders", "orders are missing", (wanted - held).elements())
+        + _named("gold.fact_orders", "orders are wrong", (held - wanted).elements())
+        + _day_differences("gold.daily_revenue", days, daily_revenue(settings, state))
+        + ([] if len(days) == len(daily) else ["gold.daily_revenue: a day, region and currency is there twice"])
+    )
+
+
+def clickhouse_differences(settings: Settings, state: Mapping[str, Rows]) -> list[str]:
+    """ClickHouse shows what PostgreSQL's rows add up to."""
+    client = clickhouse_connect.get_client(dsn=settings.clickhouse)
+    try:
+        rows = client.query("SELECT order_date, region, currency, orders, revenue FROM daily_revenue").result_rows
+    finally:
+        client.close()
+    days = {(row[0], row[1], row[2]): (row[3], row[4]) for row in rows}
+    twice = [] if len(days) == len(rows) else ["clickhouse.daily_revenue: a day, region and currency is there twice"]
+    return _day_differences("clickhouse.daily_revenue", days, daily_revenue(settings, state)) + twice
+
+
+def _day_differences(layer: str, held: Mapping[Any, Any], wanted: Mapping[Any, Any]) -> list[str]:
+    return (
+        _named(layer, "days are missing", sorted(wanted.keys() - held.keys()))
+        + _named(layer, "days should not be there", sorted(held.keys() - wanted.keys()))
+        + _named(
+            layer,
+            "days differ",
+            [f"{k}: {held[k]} instead of {w}" for k, w in wanted.items() if k in held and held[k] != w],
+        )
+    )

@@ -1,0 +1,135 @@
+"""What a real shop's real Debezium wrote, kept so that it can be written again: the material of most histories."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any
+
+import psycopg
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+
+from orders_platform.contracts import Contract
+from orders_platform.settings import Settings
+
+READ_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record of a topic, as it was read: raw key, value and headers."""
+
+    table: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The records of all tables in the order of their partitions, and what PostgreSQL held after the last."""
+
+    records: tuple[Record, ...]
+    state: Mapping[str, Mapping[tuple[Any, ...], Mapping[str, Any]]]
+    """Per table, per key: the row as psycopg reads it."""
+
+    def portions(self, cuts: Sequence[float]) -> list[list[Record]]:
+        """The records cut where a share of each partition has been written; a partition's order is kept."""
+        queues: dict[tuple[str, int], list[Record]] = {}
+        for record in self.records:
+            queues.setdefault((record.table, record.partition), []).append(record)
+        bounds = [0.0, *cuts, 1.0]
+        return [
+            [r for queue in queues.values() for r in queue[int(len(queue) * low) : int(len(queue) * high)]]
+            for low, high in pairwise(bounds)
+        ]
+
+
+def read_topic(settings: Settings, contract: Contract) -> list[tuple[int, Record]]:
+    """Every committed record of a table's topic with its offset, read with a consumer that has nothing of ours."""
+    topic = contract.topic(settings.topic_prefix)
+    consumer = Consumer(
+        {
+            **settings.kafka_config,
+            "group.id": "oracle",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+        }
+    )
+    try:
+        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
+        open_partitions, found = set(partitions), []
+        while open_partitions:
+            message = consumer.poll(READ_SECONDS)
+            if message is None:
+                raise TimeoutError(f"{topic}: partitions {open_partitions} did not end within {READ_SECONDS} s")
+            if message.error() is not None:
+                if message.error().code() != KafkaError._PARTITION_EOF:
+                    raise RuntimeError(str(message.error()))
+                open_partitions.discard(message.partition())
+                continue
+            headers = tuple((name, value or b"") for name, value in message.headers() or ())
+            record = Record(contract.table, message.partition(), message.key(), message.value(), headers)
+            found.append((message.offset(), record))
+        return found
+    finally:
+        consumer.close()
+
+
+def read_state(dsn: str, contracts: Iterable[Contract]) -> dict[str, dict[tuple[Any, ...], dict[str, Any]]]:
+    """Every row of every table, by key, in one snapshot."""
+    with psycopg.connect(dsn) as connection:
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        connection.execute("SET LOCAL TIME ZONE 'UTC'")
+        state = {}
+        for contract in contracts:
+            columns = ", ".join(f'"{name}"' for name in contract.column_names)
+            rows = connection.execute(f"SELECT {columns} FROM {contract.schema}.{contract.table}").fetchall()  # type: ignore[arg-type]
+            named = [dict(zip(contract.column_names, row, strict=True)) for row in rows]
+            state[contract.table] = {tuple(row[k] for k in contract.key): row for row in named}
+    return state
+
+
+def record(settings: Settings, contracts: Sequence[Contract]) -> Recording:
+    """Takes down what the topics and PostgreSQL hold; the shop must stand still and Debezium have caught up."""
+    records = [r for contract in contracts for _, r in read_topic(settings, contract)]
+    return Recording(tuple(records), read_state(settings.postgres, contracts))
+
+
+def write(
+    settings: Settings,
+    contracts: Sequence[Contract],
+    records: Iterable[Record],
+    time: datetime,
+    producer: Producer | None = None,
+) -> None:
+    """Produces records to the topics of `settings`, each to the partition that it came from, with that timestamp."""
+    topics = {contract.table: contract.topic(settings.topic_prefix) for contract in contracts}
+    producer = producer or Producer({**settings.kafka_config, "enable.idempotence": True, "linger.ms": 5})
+    for r in records:
+        producer.produce(
+            topics[r.table],
+            value=r.value,
+            key=r.key,
+            partition=r.partition,
+            headers=list(r.headers),
+            timestamp=int(time.timestamp() * 1000),
+        )
+        producer.poll(0)
+    if left := producer.flush(READ_SECONDS):
+        raise TimeoutError(f"{left} records were not written within {READ_SECONDS} s")
+
+
+def envelope(record: Record) -> dict[str, Any] | None:
+    """The Debezium envelope of a record, with exact numbers; None for a tombstone."""
+    if record.value is None:
+        return None
+    parsed: dict[str, Any] = json.loads(record.value, parse_float=Decimal)
+    return parsed
