@@ -1,4 +1,7 @@
-"""`python -m orders_platform_tests.benchmarks [--quick]`: starts its own Kafka and ClickHouse, measures, stops them."""
+"""`python -m orders_platform_tests.benchmarks [--quick]`: starts its own Kafka and ClickHouse, measures, stops them.
+
+Imports stand inside: the processes that run the hops import this module too, and are measured.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,19 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from rich.console import Console
-
 from orders_platform.settings import Ports, Settings, load
-from orders_platform.stack.clickhouse import clickhouse
-from orders_platform.stack.kafka import kafka
-from orders_platform.stack.supervise import running
-from orders_platform_tests.benchmarks.report import print_table, write_json
-from orders_platform_tests.benchmarks.run import Benchmark
-from orders_platform_tests.benchmarks.sizes import FULL, QUICK
 
 
 def main() -> None:
+    from rich.console import Console
+
+    from orders_platform.stack.clickhouse import clickhouse
+    from orders_platform.stack.kafka import kafka
+    from orders_platform.stack.supervise import running
+    from orders_platform_tests.benchmarks.report import print_table, write_json
+    from orders_platform_tests.benchmarks.run import Benchmark
+    from orders_platform_tests.benchmarks.sizes import FULL, QUICK
+
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes: whether it works, not how quick it is")
     quick = parser.parse_args().quick

@@ -20,26 +20,29 @@ MEGABYTE = 1_000_000
 
 
 def print_table(measurements: Sequence[Measurement], console: Console) -> None:
-    """One line a measurement; `x floor` is how many times the seconds of DuckDB alone a hop takes."""
-    table = Table(title="Benchmark", title_justify="left")
-    table.add_column("hop")
-    for heading in ("amount", "seconds", "per second", "floor s", "x floor", "peak MB"):
-        table.add_column(heading, justify="right")
-    table.add_column("also")
-    table.add_column("goal")
+    """One line a measurement, and below what else each found.
+
+    `x floor` is how many times the seconds of DuckDB alone a hop takes.
+    """
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "amount", "seconds", "a second", "floor s", "x floor", "peak MB"):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for m in measurements:
         table.add_row(
             m.name,
-            f"{m.amount:,} {m.unit}",
+            f"{m.amount:,}",
             f"{m.seconds:.2f}",
             f"{m.per_second:,.0f}",
             "" if m.floor_seconds is None else f"{m.floor_seconds:.2f}",
             "" if m.times_floor is None else f"{m.times_floor:.1f}",
             "" if m.peak_memory_bytes is None else f"{m.peak_memory_bytes / MEGABYTE:,.0f}",
-            ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in m.figures.items()),
-            m.goal,
         )
     console.print(table)
+    console.print()
+    for m in measurements:
+        figures = ", ".join(f"{name.replace('_', ' ')} {_short(value)}" for name, value in m.figures.items())
+        goal = f" (goal: {m.goal})" if m.goal else ""
+        console.print(f"{m.name}: {figures}{goal}", highlight=False)
 
 
 def write_json(measurements: Sequence[Measurement], sizes: Sizes, folder: Path) -> Path:

@@ -53,6 +53,6 @@ QUICK = Sizes(
     customers=500,
     commits=12,
     commit_rows=50,
-    small_batches=2,
+    small_batches=1,
     small_batch_rows=200,
 )
