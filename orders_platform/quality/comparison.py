@@ -1,8 +1,8 @@
-"""Compares two sides that may both be moving, until they agree or have stood still.
+"""Compares two sides that may both be moving, without taking a delay for a difference or a difference for a delay.
 
-A key counts as equal once what is found is something that was expected at or after the start: the follower may be
-behind the leader's present, not beside its path. A key that differs is looked at again on both sides. It is reported
-when the follower has everything from before the start and neither side has moved for a while, or when the time is over.
+The follower may be behind the leader's present, not beside its path: a key is equal once what is found is a state
+that was expected at or after the start. A key that differs is looked at again on both sides. It is different for
+certain when the follower holds all that the leader held at some moment, and the leader has not moved the key since.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from duckdb import DuckDBPyConnection
 
@@ -21,21 +22,16 @@ from orders_platform.quality.sides import Key, RowShape, Side
 MAX_WATCHED_KEYS = 10_000
 """With more keys than this differing, the follower is behind as a whole: everything is compared again instead."""
 
-STILL_LOOKS = 3
-"""A key has stood still when it was seen unmoved so many times, however much time passed between two looks."""
-
 _EXPECTED, _FOUND = "_expected", "_found"
+
+Fence: TypeAlias = Callable[[], bool]
+"""Answers whether the follower holds everything that the leader held when the fence was made."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a difference may last before it is one.
+    """How long keys that differ are looked at again, every `interval_seconds`, at most."""
 
-    `settle_seconds`: without movement, once the follower has caught up. `limit_seconds`: altogether, for a follower
-    that does not catch up, or keys that never stand still. `interval_seconds`: between two looks.
-    """
-
-    settle_seconds: float = 3.0
     limit_seconds: float = 120.0
     interval_seconds: float = 0.5
 
@@ -44,14 +40,14 @@ class Patience:
 class Pair:
     """What is compared with what.
 
-    `caught_up` says whether `found` holds everything that `expected` held when the comparison began. `expected_table`
-    is a table of fingerprints made before, at that beginning; without it the expected side is read first.
+    `make_fence` marks the leader's present. `expected_table` is a table of fingerprints made before, with which the
+    comparison starts; without it the expected side is read first.
     """
 
     shape: RowShape
     expected: Side
     found: Side
-    caught_up: Callable[[], bool] = lambda: True
+    make_fence: Callable[[], Fence] = lambda: lambda: True
     expected_table: str | None = None
 
 
@@ -66,19 +62,19 @@ def compare(con: DuckDBPyConnection, pair: Pair, patience: Patience, limit: int)
     pair.found.load(con, _FOUND, select)
     differences = differing(con, pair.shape, expected_table, _FOUND)
     looks = 1
-    while len(differences) > MAX_WATCHED_KEYS and time.monotonic() < deadline and not pair.caught_up():
-        time.sleep(max(patience.interval_seconds, time.monotonic() - start))
-        expected_table = _EXPECTED
-        pair.expected.load(con, expected_table, select)
-        pair.found.load(con, _FOUND, select)
-        differences = differing(con, pair.shape, expected_table, _FOUND)
-        looks += 1
+    if len(differences) > MAX_WATCHED_KEYS:
+        fence, passed = pair.make_fence(), False
+        while len(differences) > MAX_WATCHED_KEYS and not passed and time.monotonic() < deadline:
+            time.sleep(max(patience.interval_seconds, (time.monotonic() - start) / looks))
+            passed = fence()
+            expected_table = _EXPECTED
+            pair.expected.load(con, expected_table, select)
+            pair.found.load(con, _FOUND, select)
+            differences = differing(con, pair.shape, expected_table, _FOUND)
+            looks += 1
     rows, source_rows = count(con, _FOUND), count(con, expected_table)
     watch = _Watch({key: _Watched.of(both) for key, both in list(differences.items())[:MAX_WATCHED_KEYS]})
-    while watch.undecided(patience, deadline, pair.caught_up):
-        time.sleep(patience.interval_seconds)
-        watch.look(con, pair)
-        looks += 1
+    looks += watch.until_decided(con, pair, patience, deadline)
     unwatched = max(0, len(differences) - MAX_WATCHED_KEYS)
     named = _describe(con, pair, watch, limit)
     return TableComparison(
@@ -95,66 +91,63 @@ def compare(con: DuckDBPyConnection, pair: Pair, patience: Patience, limit: int)
 
 @dataclass
 class _Watched:
-    """A key that differs: every state that was expected since the start, and what was found last."""
+    """A key that differs: every state that was expected since the start, and when the leader was last seen to move."""
 
     expected: set[State]
-    found: State
     latest: State
     moved_at: float = field(default_factory=time.monotonic)
-    seen_still: int = 0
+    is_certain: bool = False
 
     @classmethod
     def of(cls, both: KeyStates) -> _Watched:
-        return cls({both.expected}, both.found, both.expected)
+        return cls({both.expected}, both.expected)
 
-    def see(self, both: KeyStates) -> None:
-        self.seen_still += 1
-        if (both.found, both.expected) != (self.found, self.latest):
-            self.moved_at, self.seen_still = time.monotonic(), 0
+    def agrees(self, both: KeyStates) -> bool:
+        """Takes in what was seen, and says whether the follower is on the leader's path."""
+        if both.expected != self.latest:
+            self.moved_at = time.monotonic()
+        self.latest = both.expected
         self.expected.add(both.expected)
-        self.found, self.latest = both.found, both.expected
-
-    @property
-    def agrees(self) -> bool:
-        return self.found in self.expected
+        return both.found in self.expected
 
 
 @dataclass
 class _Watch:
-    """The keys that still differ."""
+    """The keys that differ; those that turn out to agree are let go."""
 
     keys: dict[Key, _Watched]
-    caught_up_at: float | None = None
 
-    def undecided(self, patience: Patience, deadline: float, caught_up: Callable[[], bool]) -> bool:
-        """Whether to look again."""
-        now = time.monotonic()
-        if not self.keys or now >= deadline:
-            return False
-        if self.caught_up_at is None:
-            if not caught_up():
-                return True
-            self.caught_up_at = time.monotonic()
-            for watched in self.keys.values():
-                watched.seen_still = 0
-        still_since = max(self.caught_up_at, *(watched.moved_at for watched in self.keys.values()))
-        seen_still = min(watched.seen_still for watched in self.keys.values())
-        return now - still_since < patience.settle_seconds or seen_still < STILL_LOOKS
+    def until_decided(self, con: DuckDBPyConnection, pair: Pair, patience: Patience, deadline: float) -> int:
+        """Looks until every key agrees or differs for certain, or the time is over. Returns the number of looks."""
+        looks = 0
+        fence, fenced_at = None, 0.0
+        while any(not watched.is_certain for watched in self.keys.values()) and time.monotonic() < deadline:
+            if fence is None:
+                fenced_at = time.monotonic()
+                fence = pair.make_fence()
+            passed = fence()
+            self._look(con, pair)
+            looks += 1
+            if passed:
+                for watched in self.keys.values():
+                    watched.is_certain |= watched.moved_at <= fenced_at
+                fence = None
+            if any(not watched.is_certain for watched in self.keys.values()):
+                time.sleep(patience.interval_seconds)
+        return looks
 
-    def look(self, con: DuckDBPyConnection, pair: Pair) -> None:
-        """Looks at both sides of each key again, and lets go of those that agree.
+    def _look(self, con: DuckDBPyConnection, pair: Pair) -> None:
+        """Looks at both sides of each undecided key again.
 
-        The found side is read first: what it holds was expected before, and may have been seen by an earlier look.
+        The follower is read first: had the leader moved before that, the second reading would show it.
         """
-        keys = list(self.keys)
+        keys = [key for key, watched in self.keys.items() if not watched.is_certain]
         select = fingerprint_select(pair.shape)
         pair.found.load(con, "_found_again", select, keys)
         pair.expected.load(con, "_expected_again", select, keys)
         seen = states(con, pair.shape, "_expected_again", "_found_again")
         for key in keys:
-            watched = self.keys[key]
-            watched.see(seen.get(key, KeyStates(None, None)))
-            if watched.agrees:
+            if self.keys[key].agrees(seen.get(key, KeyStates(None, None))):
                 del self.keys[key]
 
 

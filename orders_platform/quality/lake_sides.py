@@ -16,6 +16,7 @@ from orders_platform.lake.duckdb_engine import scan_sql
 from orders_platform.lake.schemas import quoted
 from orders_platform.quality import gold_rows
 from orders_platform.quality.errors import NotLoadedError
+from orders_platform.quality.gold_inputs import INPUTS, GoldInputs
 from orders_platform.quality.sides import QuerySide, RowShape
 from orders_platform.quality.text_form import lake_text, typed_text
 from orders_platform.serving.client import open_client
@@ -43,22 +44,22 @@ def gold_side(catalog: Catalog, identifier: str, shape: RowShape) -> QuerySide:
     return QuerySide(identifier, shape, query)
 
 
-def expected_facts(settings: Settings, catalog: Catalog) -> QuerySide:
+def expected_facts(settings: Settings, catalog: Catalog, inputs: GoldInputs) -> QuerySide:
     """What gold.fact_orders must hold, from silver."""
     shape = gold_rows.FACT_ORDERS
 
     def query(_: DuckDBPyConnection) -> str:
-        return f"SELECT {_texts(shape.columns, gold_rows.TYPES)} FROM ({_facts(settings, catalog)})"
+        return f"SELECT {_texts(shape.columns, gold_rows.TYPES)} FROM ({_facts(settings, catalog, inputs)})"
 
     return QuerySide("silver's orders, line_items and customers", shape, query)
 
 
-def expected_revenue(settings: Settings, catalog: Catalog) -> QuerySide:
+def expected_revenue(settings: Settings, catalog: Catalog, inputs: GoldInputs) -> QuerySide:
     """What gold.daily_revenue must hold, from silver."""
     shape = gold_rows.DAILY_REVENUE
 
     def query(_: DuckDBPyConnection) -> str:
-        daily = gold_rows.daily_revenue_sql(_facts(settings, catalog))
+        daily = gold_rows.daily_revenue_sql(_facts(settings, catalog, inputs))
         return f"SELECT {_texts(shape.columns, gold_rows.TYPES)} FROM ({daily})"
 
     return QuerySide("silver's orders by date, region and currency", shape, query)
@@ -89,10 +90,9 @@ def load(catalog: Catalog, identifier: str) -> Table:
         raise NotLoadedError(f"{identifier} does not exist yet; load it first: orders-platform sync") from None
 
 
-def _facts(settings: Settings, catalog: Catalog) -> str:
-    orders, lines, customers = (
-        scan_sql(load(catalog, f"silver.{table}")) for table in ("orders", "line_items", "customers")
-    )
+def _facts(settings: Settings, catalog: Catalog, inputs: GoldInputs) -> str:
+    snapshots = inputs.read() or {}
+    orders, lines, customers = (scan_sql(load(catalog, name), snapshots.get(name)) for name in INPUTS)
     return gold_rows.fact_orders_sql(orders, lines, customers, settings.business_time_zone)
 
 

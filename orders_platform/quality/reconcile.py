@@ -18,8 +18,9 @@ from orders_platform.lake.duckdb_engine import connect
 from orders_platform.quality import gold_rows, lake_sides
 from orders_platform.quality.comparison import Pair, Patience, compare
 from orders_platform.quality.errors import ReconcileError
-from orders_platform.quality.fences import ClickHouseFence, GoldFence, SilverFence
+from orders_platform.quality.fences import ClickHouseFence, SilverFence
 from orders_platform.quality.fingerprints import fingerprint_select
+from orders_platform.quality.gold_inputs import GoldInputs
 from orders_platform.quality.report import ReconcileReport, TableComparison
 from orders_platform.quality.shop_snapshot import ShopSide, ShopSnapshot, shop_snapshot
 from orders_platform.settings import Settings
@@ -104,30 +105,34 @@ def _silver_pair(
         shape=shop.shape,
         expected=shop,
         found=lake_sides.silver_side(catalog, contract),
-        caught_up=SilverFence(settings, catalog, contract, snapshot.lsn),
+        make_fence=lambda: SilverFence(settings, catalog, contract),
         expected_table=table,
     )
 
 
 def _gold_pairs(settings: Settings, catalog: Catalog) -> list[Pair]:
-    revenue = lake_sides.gold_side(catalog, "gold.daily_revenue", gold_rows.DAILY_REVENUE)
+    facts, revenue = (
+        lake_sides.gold_side(catalog, "gold.fact_orders", gold_rows.FACT_ORDERS),
+        lake_sides.gold_side(catalog, "gold.daily_revenue", gold_rows.DAILY_REVENUE),
+    )
+    of_facts, of_revenue = (GoldInputs(catalog, side.name) for side in (facts, revenue))
     return [
         Pair(
-            gold_rows.FACT_ORDERS,
-            lake_sides.expected_facts(settings, catalog),
-            lake_sides.gold_side(catalog, "gold.fact_orders", gold_rows.FACT_ORDERS),
-            caught_up=GoldFence(catalog, "gold.fact_orders"),
+            facts.shape,
+            lake_sides.expected_facts(settings, catalog, of_facts),
+            facts,
+            make_fence=lambda: of_facts.has_come,
         ),
         Pair(
-            gold_rows.DAILY_REVENUE,
-            lake_sides.expected_revenue(settings, catalog),
+            revenue.shape,
+            lake_sides.expected_revenue(settings, catalog, of_revenue),
             revenue,
-            caught_up=GoldFence(catalog, "gold.daily_revenue"),
+            make_fence=lambda: of_revenue.has_come,
         ),
         Pair(
-            gold_rows.DAILY_REVENUE,
+            revenue.shape,
             revenue,
             lake_sides.clickhouse_side(settings),
-            caught_up=ClickHouseFence(settings, catalog),
+            make_fence=lambda: ClickHouseFence(settings, catalog),
         ),
     ]

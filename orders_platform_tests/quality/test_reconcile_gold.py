@@ -18,7 +18,7 @@ from orders_platform.settings import Settings
 from orders_platform_tests.conftest import new_settings
 from orders_platform_tests.quality.copied_silver import damaged
 
-NO_PATIENCE = Patience(settle_seconds=0, limit_seconds=0)
+NO_PATIENCE = Patience(limit_seconds=0)
 FACTS, REVENUE, DASHBOARD = "gold.fact_orders", "gold.daily_revenue", "ClickHouse's daily_revenue"
 
 

@@ -17,7 +17,7 @@ from orders_platform.stack.shop import apply_schema
 from orders_platform_tests.conftest import new_settings
 from orders_platform_tests.quality.copied_silver import contract_of, damaged
 
-NO_PATIENCE = Patience(settle_seconds=0, limit_seconds=0)
+NO_PATIENCE = Patience(limit_seconds=0)
 
 
 def compared(settings: Settings, catalog: Catalog, table: str, patience: Patience = NO_PATIENCE) -> TableComparison:

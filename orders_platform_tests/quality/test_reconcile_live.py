@@ -1,0 +1,99 @@
+"""Reconciliation on the live stack, while the shop writes and its changes are carried to silver."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from pyiceberg.catalog import Catalog
+
+from orders_platform.contracts import load_contracts
+from orders_platform.ingest.backlog import unread
+from orders_platform.ingest.bronze import load_day
+from orders_platform.ingest.staging import stage_day
+from orders_platform.lake.catalog import open_catalog
+from orders_platform.lake.silver import merge_silver
+from orders_platform.quality.comparison import Patience
+from orders_platform.quality.reconcile import reconcile_silver
+from orders_platform.settings import Settings
+from orders_platform.stack.shop import run_shop
+from orders_platform_tests.quality.copied_silver import damaged
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@contextmanager
+def working(work: Callable[[threading.Event], object]) -> Iterator[None]:
+    """Does the work in a thread until the block ends; an error of its own is raised there."""
+    stop, errors = threading.Event(), []
+
+    def run() -> None:
+        try:
+            work(stop)
+        except Exception as error:  # noqa: BLE001 raised again below
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def carry(settings: Settings, catalog: Catalog, stop: threading.Event) -> None:
+    """Micro-batches from Kafka to silver, one after the other."""
+    while not stop.is_set():
+        for contract in load_contracts():
+            for day in unread(settings, catalog, contract).days:
+                stage_day(settings, contract, day)
+                load_day(settings, catalog, contract, day)
+            merge_silver(settings, catalog, contract)
+
+
+@pytest.fixture
+def catalog(live_stack: Settings) -> Catalog:
+    return open_catalog(live_stack)
+
+
+def test_silver_is_proved_equal_while_the_shop_writes(live_stack: Settings, catalog: Catalog) -> None:
+    shop = lambda stop: run_shop(live_stack.postgres, 60, None, 5, history_days=1, orders_a_day=50, stop=stop)  # noqa: E731
+    carrier = lambda stop: carry(live_stack, open_catalog(live_stack), stop)  # noqa: E731
+    with working(carrier), working(shop):
+        _wait_for_silver(catalog)
+        while_writing = reconcile_silver(live_stack, catalog)
+    assert [str(table) for table in while_writing if not table.equal] == []
+    assert any(table.looks > 1 for table in while_writing), "nothing moved: this proves too little"
+
+    with working(carrier):
+        quiet = reconcile_silver(live_stack, catalog)
+        assert [str(table) for table in quiet if not table.equal] == []
+        assert all(table.rows == table.source_rows for table in quiet)
+
+
+def test_a_difference_is_told_from_a_delay_by_the_fence(live_stack: Settings, catalog: Catalog) -> None:
+    with psycopg.connect(live_stack.postgres) as connection:
+        row = connection.execute("SELECT max(order_id) FROM orders").fetchone()
+    assert row is not None
+    select = f"SELECT * REPLACE (CASE WHEN order_id = {row[0]} THEN total + 1 ELSE total END AS total) FROM t"
+    with damaged(live_stack, catalog, "silver.orders", select):
+        start = time.monotonic()
+        comparisons = reconcile_silver(live_stack, catalog, patience=Patience(limit_seconds=90))
+        seconds = time.monotonic() - start
+    (orders,) = (comparison for comparison in comparisons if not comparison.equal)
+    assert [difference.key[0][1] for difference in orders.differences] == [str(row[0])]
+    assert seconds < 45, "the fence has not passed: the difference was named only when patience was at its end"
+
+
+def _wait_for_silver(catalog: Catalog) -> None:
+    deadline = time.monotonic() + 90
+    while not all(catalog.table_exists(contract.silver_table) for contract in load_contracts()):
+        assert time.monotonic() < deadline, "silver did not get its tables"
+        time.sleep(0.5)
