@@ -71,17 +71,19 @@ def jvm_command(program: JvmProgram, places: Places, report: Report) -> Command:
         log_file=places.log_file,
         pid_file=places.pid_file,
         # In the environment, not on the command line: a hundred paths would drown it in `ps`.
-        environment={"CLASSPATH": classpath(report)},
+        # The locale decides how Java names files that are not ASCII.
+        environment={"CLASSPATH": classpath(report), "LC_ALL": "C.UTF-8"},
         cwd=places.folder,
     )
 
 
-def properties(values: dict[str, str]) -> str:
-    """A Java properties file; backslashes are the only characters of ours that need escaping."""
-    return "".join(f"{name}={value}\n".replace("\\", "\\\\") for name, value in values.items())
-
-
 def write_properties(file: Path, values: dict[str, str]) -> None:
-    """Writes a Java properties file as UTF-8."""
+    """Writes a Java properties file, which is ASCII: other characters are escaped by their UTF-16 units."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(properties(values), encoding="utf-8")
+    lines = (f"{name}={_escaped(value)}\n" for name, value in values.items())
+    file.write_text("".join(lines), encoding="ascii")
+
+
+def _escaped(value: str) -> str:
+    units = memoryview(value.replace("\\", "\\\\").encode("utf-16-le")).cast("H")
+    return "".join(chr(unit) if unit < 128 else f"\\u{unit:04x}" for unit in units)

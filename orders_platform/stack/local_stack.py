@@ -107,9 +107,15 @@ def down(settings: Settings, report: Report = lambda _: None) -> None:
     _require_local(settings)
     if not settings.home.exists():
         return
+    problems = []
     with _alone(settings.home):
         for part in reversed(parts(settings)):
-            take_down(part, report)
+            try:
+                take_down(part, report)
+            except StackError as error:
+                problems.append(f"{part.title}: {error}")
+    if problems:
+        raise StackError("; ".join(problems))
 
 
 def status(settings: Settings) -> StackStatus:
