@@ -16,14 +16,14 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 
 from orders_platform.contracts import Contract
 from orders_platform.fault_points import FaultPoint
-from orders_platform.lake.commits import CommitFaults, CommitUnknownError, ConflictError, head, move_ref, own_properties
+from orders_platform.lake.commits import CommitFaults, CommitUnknownError, ConflictError, head, move_ref
 from orders_platform.lake.duckdb_engine import connect, live_files, scan_files_sql
 from orders_platform.lake.incoming import make_winners, open_incoming, winning_rows
 from orders_platform.lake.increments import increment
 from orders_platform.lake.outcome import CheckOutcome
 from orders_platform.lake.positions import position_sql
 from orders_platform.lake.schemas import column_list, quoted
-from orders_platform.lake.silver import BRONZE_SNAPSHOT, ensure_silver, silver_spec
+from orders_platform.lake.silver import ensure_silver, merged_bronze, silver_spec
 from orders_platform.lake.transform import SOURCE, to_duckdb, versions_select
 from orders_platform.settings import Settings
 
@@ -45,21 +45,26 @@ def audited_snapshot(table: Table) -> int | None:
     stop=stop_after_attempt(5),
     reraise=True,
 )
-def mark_audited(catalog: Catalog, contract: Contract, snapshot_id: int) -> None:
+def mark_audited(catalog: Catalog, contract: Contract, snapshot_id: int | None = None) -> None:
     """Moves the tag `audited` to a snapshot that was checked; never back to an older one of the same history.
+
+    Args:
+        snapshot_id: main's head by default, which must then be what was checked.
 
     Raises:
         ValueError: if the table has no such snapshot.
         ConflictError, CommitUnknownError: after several attempts.
     """
     table = catalog.load_table(contract.silver_table)
-    wanted = table.metadata.snapshot_by_id(snapshot_id)
-    if wanted is None:
-        raise ValueError(f"{contract.silver_table} has no snapshot {snapshot_id}")
-    present = audited_snapshot(table)
-    if present in _history(table, head(table)) and snapshot_id in _history(table, present):
+    checked = snapshot_id if snapshot_id is not None else head(table)
+    if checked is None:
         return
-    move_ref(table, AUDITED, snapshot_id, faults=_FAULTS)
+    if table.metadata.snapshot_by_id(checked) is None:
+        raise ValueError(f"{contract.silver_table} has no snapshot {checked}")
+    present = audited_snapshot(table)
+    if present in _history(table, head(table)) and checked in _history(table, present):
+        return
+    move_ref(table, AUDITED, checked, faults=_FAULTS)
 
 
 def changed_keys_sql(table: Table, since_snapshot: int, until_snapshot: int | None = None) -> str | None:
@@ -95,10 +100,9 @@ def check_silver(
     checked = snapshot_id if snapshot_id is not None else head(silver)
     if checked is None:
         return CheckOutcome(True, f"{contract.silver_table} has no rows yet", {"rows_compared": 0})
-    known = own_properties(silver, checked)
     bronze = catalog.load_table(contract.bronze_table)
-    before = own_properties(silver, audited_snapshot(silver)).get(BRONZE_SNAPSHOT)
-    found = increment(bronze, int(before) if before else None, until=int(known[BRONZE_SNAPSHOT]))
+    before = merged_bronze(silver, audited_snapshot(silver))
+    found = increment(bronze, before, until=merged_bronze(silver, checked))
     files = live_files(silver, checked)
     old = {file.file_path for file in live_files(silver, audited_snapshot(silver))} if before else set()
     with connect(settings) as connection:

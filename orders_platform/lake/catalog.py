@@ -10,6 +10,7 @@ from pyiceberg.exceptions import (
     NamespaceAlreadyExistsError,
     NoSuchTableError,
     TableAlreadyExistsError,
+    ValidationError,
 )
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC, PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
@@ -137,7 +138,7 @@ def _evolved(table: Table, schema: Schema) -> Table:
     except CommitFailedException:
         table.refresh()
         raise
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ValidationError) as error:
         raise TableSchemaError(f"{'.'.join(table.name())}: {error}") from error
     return table.refresh()
 

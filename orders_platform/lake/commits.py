@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntry, ManifestEntryStatus, ManifestFile
-from pyiceberg.table import Table
+from pyiceberg.table import Table, Transaction
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 from pyiceberg.table.snapshots import Operation
 from pyiceberg.table.update import (
@@ -171,6 +172,17 @@ def send(
         reach(faults.after)
 
 
+class _Unchanged(Transaction):
+    """A transaction without changes of its own: its metadata are the table's.
+
+    PyIceberg copies all metadata whenever it is asked for them, some 17 times a commit, longer with every snapshot.
+    """
+
+    @property
+    def table_metadata(self) -> TableMetadata:
+        return self._table.metadata
+
+
 class _ConditionalCommit(_MergeAppendFiles):
     """Writes the manifests of one commit. Adds and removes files, and merges small manifests in both cases.
 
@@ -189,7 +201,7 @@ class _ConditionalCommit(_MergeAppendFiles):
         carried = {k: v for k, v in own_properties(table, parent).items() if not k.endswith("-commit")}
         super().__init__(
             operation=Operation.OVERWRITE if remove else Operation.APPEND,
-            transaction=table.transaction(),
+            transaction=_Unchanged(table),
             io=table.io,
             branch=branch,
             snapshot_properties={**carried, **summary},

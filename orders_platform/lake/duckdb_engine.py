@@ -36,7 +36,6 @@ from orders_platform.settings import Settings
 
 FILE_SIZE_BYTES = 256 * 1024 * 1024
 _EPOCH = date(1970, 1, 1)
-_VECTOR_ROWS = 2048
 
 
 def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
@@ -58,6 +57,7 @@ def configure(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None
         "threads": settings.threads,
         "temp_directory": str(own),
         "autoinstall_known_extensions": False,
+        "enable_progress_bar": False,
         "preserve_insertion_order": True,
     }.items():
         connection.execute(f"SET {name} = {_literal(value)}")
@@ -120,16 +120,14 @@ def write_files(
     order_by: Sequence[str] = (),
     partition: date | str | int | None = None,
     file_size_bytes: int = FILE_SIZE_BYTES,
-    rows_per_file: int | None = None,
 ) -> list[DataFile]:
     """Writes a query's rows as data files of the table, which become visible when they are committed.
 
     Args:
         sql: a SELECT with the table's columns in any order; each is cast to the column's type.
-        order_by: columns by which the rows of a file are sorted, nulls first.
+        order_by: columns by which the rows of a file are sorted.
         partition: the value of the table's one identity partition, which all rows must have.
         file_size_bytes: a new file is begun at about this size.
-        rows_per_file: a new file is begun after this many rows instead, rounded up to DuckDB's vectors of 2048.
 
     Returns:
         The files; none for a query without rows.
@@ -138,28 +136,64 @@ def write_files(
         ValueError: if rows belong to another partition than `partition`.
         duckdb.Error: if a value does not fit its column, or the disk is full.
     """
-    schema = table.schema()
-    columns = ", ".join(
-        f"CAST({quoted(f.name)} AS {duckdb_type(f.field_type)}) AS {quoted(f.name)}" for f in schema.fields
+    target = f"{_folder(table, partition)}/{uuid4().hex}"
+    split = f", FILE_SIZE_BYTES {file_size_bytes}, FILENAME_PATTERN '{target.rpartition('/')[2]}-{{i}}'"
+    return _copy(connection, table, _ordered(_cast(table, sql), order_by), target, partition, split)
+
+
+def write_sorted_parts(
+    connection: duckdb.DuckDBPyConnection, table: Table, sql: str, order_by: Sequence[str], parts: int
+) -> list[DataFile]:
+    """Writes a query's rows into so many files of an unpartitioned table, whose ranges follow one another.
+
+    DuckDB's own cutting of a sorted COPY was tried: files may be twice as long as asked for, and their ranges overlap.
+
+    Raises:
+        duckdb.Error: if a value does not fit its column, or the disk is full.
+    """
+    query = _ordered(_cast(table, sql), order_by)
+    if parts == 1:
+        return _copy(connection, table, query, f"{_folder(table, None)}/{uuid4().hex}.parquet", None)
+    name = f"sorted_{uuid4().hex}"
+    connection.execute(f"CREATE TABLE {name} AS {query}")
+    (rows,) = connection.execute(f"SELECT count(*) FROM {name}").fetchall()[0]
+    files: list[DataFile] = []
+    for part in range(parts):
+        own = f"SELECT * FROM {name} WHERE rowid >= {rows * part // parts} AND rowid < {rows * (part + 1) // parts}"
+        files += _copy(connection, table, own, f"{_folder(table, None)}/{uuid4().hex}.parquet", None)
+    connection.execute(f"DROP TABLE {name}")
+    return files
+
+
+def _cast(table: Table, sql: str) -> str:
+    """The query's rows with exactly the table's columns."""
+    columns = (
+        f"CAST({quoted(f.name)} AS {duckdb_type(f.field_type)}) AS {quoted(f.name)}" for f in table.schema().fields
     )
-    query = f"SELECT {columns} FROM ({sql})"
-    if order_by:
-        query += f" ORDER BY {column_list(order_by)}"
-    name = uuid4().hex
-    target = f"{_folder(table, partition)}/{name}"
-    split = f"FILE_SIZE_BYTES {file_size_bytes}"
-    if rows_per_file is not None:
-        rows = -(-rows_per_file // _VECTOR_ROWS) * _VECTOR_ROWS
-        split = f"ROW_GROUP_SIZE {rows}, ROW_GROUPS_PER_FILE 1"
-    options = f"FORMAT parquet, COMPRESSION zstd, FIELD_IDS {_field_ids(schema)}, RETURN_STATS true, {split}"
+    return f"SELECT {', '.join(columns)} FROM ({sql})"
+
+
+def _ordered(sql: str, order_by: Sequence[str]) -> str:
+    return f"{sql} ORDER BY {column_list(order_by)}" if order_by else sql
+
+
+def _copy(
+    connection: duckdb.DuckDBPyConnection, table: Table, sql: str, target: str, partition: Any, options: str = ""
+) -> list[DataFile]:
+    """Writes rows to a file, or to several in a folder where `options` say how to cut them."""
     path = local_path(target)
-    if not target.startswith("s3://"):
-        Path(path).mkdir(parents=True, exist_ok=True)
-    options += f", FILENAME_PATTERN '{name}-{{i}}'"
-    written = connection.execute(f"COPY ({query}) TO {_literal(path)} ({options})").fetchall()
-    start = "" if target.startswith("s3://") else "file://"
+    remote = target.startswith("s3://")
+    if not remote:
+        (Path(path) if options else Path(path).parent).mkdir(parents=True, exist_ok=True)
+    written = connection.execute(
+        f"COPY ({sql}) TO {_literal(path)} "
+        f"(FORMAT parquet, COMPRESSION zstd, FIELD_IDS {_field_ids(table.schema())}, RETURN_STATS true{options})"
+    ).fetchall()
+    start = "" if remote else "file://"
     return [
-        data_file(table, f"{start}{row[0]}", size_bytes=int(row[2]), partition=partition) for row in written if row[1]
+        data_file(table, f"{start}{name}", size_bytes=int(size), partition=partition)
+        for name, rows, size, *_ in written
+        if rows
     ]
 
 

@@ -20,7 +20,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from pyiceberg.types import PrimitiveType
 
-from orders_platform.lake.duckdb_engine import scan_files_sql, write_files
+from orders_platform.lake.duckdb_engine import scan_files_sql, write_sorted_parts
 from orders_platform.lake.positions import position_sql
 from orders_platform.lake.schemas import ORDER_COLUMNS, column_list, names, quoted
 
@@ -139,12 +139,8 @@ def rewrite(
         if number in leaving:
             kept += f" WHERE NOT EXISTS (SELECT 1 FROM {relation} r WHERE {spec.same_key('r', 'o')})"
         with connection.cursor() as own:
-            return write_files(
-                own,
-                table,
-                f"{kept} UNION ALL {new}",
-                order_by=spec.keys,
-                rows_per_file=_rows_per_file(rows, spec.rows_per_file),
+            return write_sorted_parts(
+                own, table, f"{kept} UNION ALL {new}", spec.keys, _parts(rows, spec.rows_per_file)
             )
 
     with ThreadPoolExecutor(max_workers=threads) as pool:
@@ -181,7 +177,6 @@ def _bounds(table: Table, files: Sequence[DataFile], keys: Sequence[str]) -> pa.
     return pa.table(columns)
 
 
-def _rows_per_file(rows: int, wanted: int) -> int:
-    """Rows in each file that `rows` are cut into: equal parts, and one file while that is not much too large."""
-    parts = 1 if 2 * rows <= 3 * wanted else round(rows / wanted)
-    return max(1, -(-rows // parts))
+def _parts(rows: int, wanted: int) -> int:
+    """How many files of about the same size hold `rows`: one while it is not more than half too large."""
+    return 1 if 2 * rows <= 3 * wanted else round(rows / wanted)

@@ -93,6 +93,12 @@ def ensure_silver(catalog: Catalog, contract: Contract) -> Table:
     )
 
 
+def merged_bronze(silver: Table, snapshot_id: int | None) -> int | None:
+    """Bronze's snapshot of which a snapshot of silver holds all changes; null for none."""
+    known = own_properties(silver, snapshot_id)
+    return int(known[BRONZE_SNAPSHOT]) if BRONZE_SNAPSHOT in known else None
+
+
 @retry(
     # Another writer was quicker, or the answer was lost: plan again from what the table now says.
     retry=retry_if_exception_type((ConflictError, CommitUnknownError)),
@@ -116,7 +122,7 @@ def merge_silver(settings: Settings, catalog: Catalog, contract: Contract) -> Si
     silver = ensure_silver(catalog, contract)
     base = head(silver)
     known = own_properties(silver, base)
-    applied = int(known[BRONZE_SNAPSHOT]) if BRONZE_SNAPSHOT in known else None
+    applied = merged_bronze(silver, base)
     found = increment(bronze, applied)
     watermark = datetime.fromisoformat(known[WATERMARK]) if WATERMARK in known else None
     if found.snapshot_id == applied:

@@ -203,4 +203,5 @@ def _same(left: str, right: str, keys: Sequence[str]) -> str:
 def old_key_part(text: str, key: str) -> str:
     """SQL: a key column's text in the JSON of an old key, which a converter with schemas wraps in `payload`."""
     path = json.dumps(key).replace("'", "''")
-    return f"coalesce(json_extract_string({text}, '$.{path}'), json_extract_string({text}, '$.payload.{path}'))"
+    plain, wrapped = (f"json_extract_string({text}, '$.{place}')" for place in (path, f"payload.{path}"))
+    return f"CASE WHEN json_valid({text}) THEN coalesce({plain}, {wrapped}) END"
