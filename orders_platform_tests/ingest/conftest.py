@@ -8,14 +8,16 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from confluent_kafka.admin import AdminClient, NewTopic
 from pyiceberg.catalog import Catalog
 
 from orders_platform.contracts import Contract
 from orders_platform.ingest.topics import topic_name
 from orders_platform.lake.catalog import open_catalog
 from orders_platform.settings import Settings
+from orders_platform_tests.conftest import _free_ports
+from orders_platform_tests.ingest.broker_admin import make_topic
 from orders_platform_tests.ingest.events import contract
+from orders_platform_tests.object_store import object_store
 
 
 @pytest.fixture
@@ -25,14 +27,6 @@ def shop_topic(broker: Settings, tmp_path: Path) -> Settings:
     settings = Settings(_env_file=None, home=tmp_path / "home", ports=broker.ports, topic_prefix=prefix)  # type: ignore[call-arg]
     make_topic(settings)
     return settings
-
-
-def make_topic(settings: Settings, partitions: int = 3, **config: str) -> str:
-    """Creates the topic of `orders`; producers' timestamps are kept, so that tests can write on any day."""
-    name = topic_name(settings, contract())
-    topic = NewTopic(name, partitions, config={"message.timestamp.type": "CreateTime", "retention.ms": "-1", **config})
-    AdminClient(settings.kafka_config).create_topics([topic])[name].result(30)
-    return name
 
 
 @pytest.fixture
@@ -59,3 +53,10 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect(config={"threads": 2}) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         yield connection
+
+
+@pytest.fixture(scope="session")
+def s3_variables() -> Iterator[dict[str, str]]:
+    """The AWS SDK's variables of a running S3 server with the bucket `staging`."""
+    with object_store(_free_ports(8), "staging") as variables:
+        yield variables

@@ -59,7 +59,7 @@ def change(order_id: int, lsn: int, op: str = "c", partition: int = 0, at: datet
 
 def produce(settings: Settings, topic: str, records: Iterable[Record]) -> None:
     """Writes records outside of any transaction, in order."""
-    producer = Producer({**settings.kafka_config, "enable.idempotence": True})
+    producer = Producer({**settings.kafka_config, "enable.idempotence": True, "log_level": 0})
     put(producer, topic, records)
     assert producer.flush(30) == 0
 
@@ -79,7 +79,7 @@ def put(producer: Producer, topic: str, records: Iterable[Record]) -> None:
 
 def transactional(settings: Settings, name: str) -> Producer:
     """A producer with transactions, ready for `begin_transaction`."""
-    producer = Producer({**settings.kafka_config, "transactional.id": name})
+    producer = Producer({**settings.kafka_config, "transactional.id": name, "log_level": 0})
     producer.init_transactions(30)
     return producer
 

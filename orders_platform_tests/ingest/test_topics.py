@@ -1,0 +1,68 @@
+"""Topics and what the broker says of them."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from datetime import date
+
+import pytest
+
+from orders_platform.contracts import load_contracts
+from orders_platform.ingest.errors import BrokerUnavailableError, TopicMissingError, UnboundedTimestampsError
+from orders_platform.ingest.kafka_admin import KafkaAdmin, path_safe
+from orders_platform.ingest.topics import create_topics, heartbeat_topic, topic_id, topic_name, transaction_topic
+from orders_platform.ingest.windows import day_window
+from orders_platform.settings import Settings
+from orders_platform_tests.ingest.broker_admin import add_partitions, drop_topic, make_topic, settings_of
+from orders_platform_tests.ingest.events import contract
+
+def test_topics_are_made_once_with_the_brokers_clock(broker: Settings) -> None:
+    settings = broker.model_copy(update={"topic_prefix": f"t{uuid.uuid4().hex[:8]}"})
+    made = create_topics(settings, load_contracts())
+    assert set(made) == {
+        *(topic_name(settings, each) for each in load_contracts()),
+        heartbeat_topic(settings),
+        transaction_topic(settings),
+    }
+    assert create_topics(settings, load_contracts()) == ()
+    assert len(KafkaAdmin(settings).topic(topic_name(settings, contract())).partitions) == 3
+    assert len(KafkaAdmin(settings).topic(heartbeat_topic(settings)).partitions) == 1
+    config = settings_of(settings, topic_name(settings, contract()))
+    assert config["message.timestamp.type"] == "LogAppendTime"
+    assert config["retention.ms"] == str(7 * 86_400_000)
+
+
+def test_a_topic_made_again_has_another_id(shop_topic: Settings, topic: str) -> None:
+    before = topic_id(shop_topic, contract())
+    drop_topic(shop_topic, topic)
+    make_topic(shop_topic)
+    assert topic_id(shop_topic, contract()) != before
+
+
+def test_a_missing_topic_is_named(shop_topic: Settings) -> None:
+    with pytest.raises(TopicMissingError, match="customers does not exist"):
+        day_window(shop_topic, contract("customers"), date(2026, 3, 1))
+
+
+def test_a_dead_broker_is_an_error_within_the_time_allowed(settings: Settings) -> None:
+    started = time.monotonic()
+    with pytest.raises(BrokerUnavailableError, match=f"127.0.0.1:{settings.ports.kafka} did not answer within 1.5 s"):
+        KafkaAdmin(settings, seconds=1.5).topic("orders.public.orders")
+    assert time.monotonic() - started < 4
+
+
+def test_producers_that_may_write_any_timestamp_are_refused(broker: Settings) -> None:
+    settings = broker.model_copy(update={"topic_prefix": f"t{uuid.uuid4().hex[:8]}"})
+    name = make_topic(settings, **{"message.timestamp.after.max.ms": str(400 * 86_400_000)})
+    with pytest.raises(UnboundedTimestampsError, match="message.timestamp.after.max.ms"):
+        KafkaAdmin(settings).refuse_unbounded_timestamps(name)
+
+
+def test_a_topic_with_more_partitions_than_before_is_seen_whole(shop_topic: Settings, topic: str) -> None:
+    add_partitions(shop_topic, topic, 5)
+    assert len(KafkaAdmin(shop_topic).topic(topic).partitions) == 5
+
+
+def test_ids_can_name_folders() -> None:
+    assert path_safe("a+b/c==") == "a-b_c"
