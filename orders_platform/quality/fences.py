@@ -16,7 +16,7 @@ from orders_platform.ingest.offsets import Intervals
 from orders_platform.lake.commits import head, own_properties
 from orders_platform.lake.silver import BRONZE_SNAPSHOT
 from orders_platform.quality.gold_inputs import sequence
-from orders_platform.quality.shop_snapshot import shop_snapshot
+from orders_platform.quality.shop_snapshot import confirmed_position, mark_present
 from orders_platform.serving.daily_revenue import stale_days
 from orders_platform.settings import Settings
 
@@ -40,8 +40,7 @@ class SilverFence:
     _bronze_sequence: int | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        with shop_snapshot(self.settings.postgres) as snapshot:
-            self._lsn = snapshot.lsn
+        self._lsn = mark_present(self.settings.postgres)
 
     def __call__(self) -> bool:
         if self._log is None and self._delivered():
@@ -55,13 +54,8 @@ class SilverFence:
             return False
 
     def _delivered(self) -> bool:
-        """Whether the slot that has come least far is beyond the fence."""
-        with shop_snapshot(self.settings.postgres) as snapshot:
-            row = snapshot.connection.execute(
-                "SELECT min(confirmed_flush_lsn) - '0/0' FROM pg_replication_slots"
-                " WHERE database = current_database() AND plugin = 'pgoutput' AND NOT temporary"
-            ).fetchone()
-        return row is not None and row[0] is not None and int(row[0]) >= self._lsn
+        confirmed = confirmed_position(self.settings.postgres)
+        return confirmed is not None and confirmed >= self._lsn
 
     def _topic(self) -> TopicLog | None:
         try:

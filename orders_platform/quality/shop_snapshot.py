@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 import psycopg
 import pyarrow as pa
@@ -20,6 +21,8 @@ from orders_platform.quality.sides import Key, RowShape
 from orders_platform.quality.text_form import postgres_text
 
 _NULL = r"\N"
+SIGNAL_TABLE = "public.debezium_signal"
+"""Debezium's signal data collection, if the connector has one under this name."""
 _BLOCK_BYTES = 4 * 1024 * 1024
 _SESSION = (
     "-c timezone=UTC -c datestyle=ISO -c intervalstyle=iso_8601 -c extra_float_digits=1 -c bytea_output=hex"
@@ -30,13 +33,9 @@ _SESSION = (
 
 @dataclass(frozen=True)
 class ShopSnapshot:
-    """An open REPEATABLE READ transaction: everything read through it is as of one moment.
-
-    Whatever is visible in it was committed below `lsn`.
-    """
+    """An open REPEATABLE READ transaction: everything read through it is as of one moment."""
 
     connection: psycopg.Connection
-    lsn: int
 
 
 @contextmanager
@@ -48,14 +47,62 @@ def shop_snapshot(dsn: str) -> Iterator[ShopSnapshot]:
     """
     try:
         with psycopg.connect(dsn, options=_SESSION) as connection:
-            # The first statement takes the snapshot; only the position of the log is asked behind it.
+            # The first statement takes the snapshot.
             connection.execute("SELECT 1")
-            row = connection.execute("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn").fetchone()
-            assert row is not None
-            yield ShopSnapshot(connection, int(row[0]))
+            yield ShopSnapshot(connection)
             connection.rollback()
     except psycopg.Error as error:
-        raise ShopUnreadableError(f"The shop's database cannot be read: {error}".strip()) from error
+        raise _unreadable(error) from error
+
+
+def mark_present(dsn: str) -> int:
+    """The present position of the WAL, as a number; whatever is committed by now was written below it.
+
+    Debezium confirms a position only where it has a record to send, so in a silent shop it would never be seen to pass
+    this one. Where its table of signals is there and may be written, a row put there, and taken away, is that record.
+
+    Raises:
+        ShopUnreadableError: naming what PostgreSQL said.
+    """
+    try:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            row = connection.execute(
+                "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn,"
+                " to_regclass(%(table)s) IS NOT NULL"
+                " AND coalesce(has_table_privilege(to_regclass(%(table)s), 'INSERT'), false)"
+                " AND coalesce(has_table_privilege(to_regclass(%(table)s), 'DELETE'), false)",
+                {"table": SIGNAL_TABLE},
+            ).fetchone()
+            assert row is not None
+            if row[1]:
+                marker = uuid4().hex
+                with connection.transaction():
+                    connection.execute(
+                        f"INSERT INTO {SIGNAL_TABLE} (id, type, data) VALUES (%s, 'log', %s)",
+                        [marker, '{"message": "reconciliation has come as far as {}"}'],
+                    )
+                    connection.execute(f"DELETE FROM {SIGNAL_TABLE} WHERE id = %s", [marker])
+            return int(row[0])
+    except psycopg.Error as error:
+        raise _unreadable(error) from error
+
+
+def confirmed_position(dsn: str) -> int | None:
+    """The position that the replication slot which has come least far has confirmed; None where there is no slot.
+
+    Raises:
+        ShopUnreadableError: naming what PostgreSQL said.
+    """
+    with shop_snapshot(dsn) as snapshot:
+        row = snapshot.connection.execute(
+            "SELECT min(confirmed_flush_lsn) - '0/0'::pg_lsn FROM pg_replication_slots"
+            " WHERE database = current_database() AND plugin = 'pgoutput' AND NOT temporary"
+        ).fetchone()
+    return int(row[0]) if row and row[0] is not None else None
+
+
+def _unreadable(error: psycopg.Error) -> ShopUnreadableError:
+    return ShopUnreadableError(f"The shop's database cannot be read: {error}".strip())
 
 
 @dataclass(frozen=True)
