@@ -62,6 +62,9 @@ def worker_config(settings: Settings) -> dict[str, str]:
         "header.converter": converter,
         "header.converter.schemas.enable": "false",
         # One worker: there is nobody whose return is worth waiting for.
+        # It starts while the broker does. By default its clients would ask for it anew in a busy loop (KIP-899).
+        "metadata.recovery.strategy": "none",
+        "reconnect.backoff.max.ms": "250",
         "scheduled.rebalance.max.delay.ms": "0",
         "session.timeout.ms": "6000",
         "heartbeat.interval.ms": "1500",

@@ -30,7 +30,16 @@ appender.console.layout.type = PatternLayout
 appender.console.layout.pattern = %d{yyyy-MM-dd HH:mm:ss.SSS} %-5p %m (%c{1})%n
 rootLogger.level = info
 rootLogger.appenderRef.console.ref = console
+logger.clients.name = org.apache.kafka.clients
+logger.clients.level = warn
+logger.common.name = org.apache.kafka.common
+logger.common.level = warn
+logger.config.name = org.apache.kafka.connect.runtime.distributed.DistributedConfig
+logger.config.level = warn
+logger.jetty.name = org.eclipse.jetty
+logger.jetty.level = warn
 """
+"""Every client of Connect's would tell all of its settings at each start: two megabytes."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from orders_platform.stack.errors import StackError
 from orders_platform.stack.part import Part, Report, UnhealthyError
 
 POLL_SECONDS = 0.1
-HEAL_SECONDS = 10.0
+HEAL_SECONDS = 20.0
 """How long a part that runs may fail to answer before it is started anew."""
 LOG_LIMIT_BYTES = 20 * 1024 * 1024
 
