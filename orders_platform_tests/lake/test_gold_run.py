@@ -20,8 +20,9 @@ from orders_platform.lake import gold_workspace
 from orders_platform.lake.commits import ConflictError, head
 from orders_platform.lake.gold import discard, plan, prepare, publish
 from orders_platform.lake.gold_run import ATTEMPTS, GoldAuditError, build_gold, run_dbt_cli
-from orders_platform.lake.gold_workspace import Workspace
+from orders_platform.lake.gold_workspace import NoWorkspaceError, Workspace
 from orders_platform.settings import Settings
+from orders_platform_tests.conftest import new_settings
 from orders_platform_tests.lake.models_in_process import run_models
 from orders_platform_tests.lake.shop_in_silver import ShopInSilver, at, gold_daily_revenue
 
@@ -46,13 +47,16 @@ def refs(catalog: Catalog) -> set[str]:
 def test_dbt_builds_tests_and_publishes_what_the_shop_says(
     settings: Settings, catalog: Catalog, filled: ShopInSilver
 ) -> None:
-    result = build_gold(settings, catalog)
+    tokyo = new_settings(settings.home, business_time_zone="Asia/Tokyo")
+    filled.put("orders", [filled.order(20, at(2, hour=20))])  # the third of March in Tokyo
+    result = build_gold(tokyo, catalog)
     assert (result.dates, result.left, result.attempts) == ((FIRST, SECOND, THIRD), (), 1)
+    expected = filled.daily_revenue(tokyo.time_zone)
     assert {model: sum(days.values()) for model, days in result.rows.items()} == {
-        "gold_fact_orders": 20,
-        "gold_daily_revenue": len(filled.daily_revenue()),
+        "gold_fact_orders": 21,
+        "gold_daily_revenue": len(expected),
     }
-    assert gold_daily_revenue(catalog) == filled.daily_revenue()
+    assert gold_daily_revenue(catalog) == expected
     assert refs(catalog) == {"main"}
     facts = catalog.load_table("gold.fact_orders").scan().to_arrow().to_pylist()
     assert {row["order_id"]: (row["items"], row["lines"]) for row in facts}[1] == (3 + 1, 2)
@@ -149,6 +153,7 @@ import sys
 from orders_platform.lake.catalog import open_catalog
 from orders_platform.lake.gold_run import build_gold
 from orders_platform.settings import load
+from orders_platform_tests.conftest import new_settings
 from orders_platform_tests.lake.models_in_process import run_models
 settings = load()
 build_gold(settings, open_catalog(settings), run_dbt=run_models)
@@ -213,7 +218,12 @@ def test_any_history_of_changes_and_partial_builds_ends_in_what_the_shop_says(
 
 
 def test_dbt_started_by_hand_says_what_to_run_instead(tmp_path: Path) -> None:
+    with pytest.raises(NoWorkspaceError, match="run `orders-platform sync`"):
+        Workspace.read(tmp_path)
+
+
+def test_dbt_that_does_not_get_as_far_as_its_results_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gold_workspace, "PROJECT", tmp_path / "no project")
     workspace = Workspace(tmp_path, "gold-x", (FIRST,), (), {})
-    workspace.target.mkdir()
-    with pytest.raises(GoldAuditError, match="run `orders-platform sync`"):
+    with pytest.raises(GoldAuditError, match="no project"):
         run_dbt_cli(workspace)
