@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pyiceberg.catalog import Catalog
 
-from orders_platform.lake.commits import ConflictError
+from orders_platform.lake.commits import CommitUnknownError, ConflictError
 from orders_platform.lake.gold import GoldPlan, discard, note, plan, prepare, publish
 from orders_platform.lake.gold_models import MANIFEST
 from orders_platform.lake.gold_workspace import Stored, Workspace
@@ -104,7 +104,7 @@ def _build_once(
             raise
         except Exception:
             if planned.has_news and not by_hand:
-                with suppress(ConflictError):  # whoever was quicker has noted more
+                with suppress(ConflictError, CommitUnknownError):  # what dbt said matters more; the next build notes
                     note(catalog, planned)
             raise
         finally:
