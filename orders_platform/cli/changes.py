@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from orders_platform.cli.app import WRONG, Json, app, err, explained, out, print
 from orders_platform.settings import load
 
 if TYPE_CHECKING:
+    from orders_platform.defs.demo import RevenueRow
     from orders_platform.defs.sync import SyncReport
 
 
@@ -127,14 +129,28 @@ def demo(
 
     with steps() as step:
         report = run_demo(load(), rate=rate, seconds=seconds, history_days=history, progress=step)
-    table = Table("order date", "region", "currency", "orders", "ClickHouse", "PostgreSQL", "", box=None)
-    for row in report.revenue:
-        equal = "[green]=[/]" if row.equal else "[red]≠[/]"
-        table.add_row(*row.key, f"{row.orders:,}", f"{row.clickhouse:,}", f"{row.postgres:,}", equal)
-    out.print(table)
+    _show_revenue(report.revenue)
     _show_hops(report.sync)
     for comparison in report.reconciled.tables:
         out.print(str(comparison), style=None if comparison.equal else "red", markup=False, highlight=False)
     out.print(f"{len(report.revenue)} rows of daily revenue, {'all equal' if report.equal else 'NOT EQUAL'}")
     if not report.equal:
         raise typer.Exit(WRONG)
+
+
+def _show_revenue(rows: Sequence[RevenueRow]) -> None:
+    """Daily revenue by currency, summed over the regions; each region by itself is compared too."""
+    table = Table("order date", "currency", "orders", "ClickHouse", "PostgreSQL", "", box=None)
+    for (day, currency), of_day in groupby(sorted(rows, key=_day_and_currency), key=_day_and_currency):
+        regions = list(of_day)
+        sums = [f"{sum(getattr(row, name) for row in regions):,.2f}" for name in ("clickhouse", "postgres")]
+        equal = "[green]=[/]" if all(row.equal for row in regions) else "[red]≠[/]"
+        table.add_row(day, currency, f"{sum(row.orders for row in regions):,}", *sums, equal)
+    for column in table.columns[2:5]:
+        column.justify = "right"
+    out.print(table)
+
+
+def _day_and_currency(row: RevenueRow) -> tuple[str, str]:
+    day, _, currency = row.key
+    return day, currency
