@@ -10,6 +10,7 @@ from pyiceberg.catalog import Catalog
 from orders_platform.lake.gold_run import build_gold
 from orders_platform.quality.comparison import Patience
 from orders_platform.quality.errors import NotLoadedError
+from orders_platform.quality.gold_inputs import INPUTS, GoldInputs
 from orders_platform.quality.reconcile import reconcile
 from orders_platform.quality.report import Finding, ReconcileReport, TableComparison
 from orders_platform.serving.client import open_client
@@ -115,6 +116,21 @@ def test_a_damaged_row_in_clickhouse_is_named(
     _load_clickhouse(loaded, catalog)
     (difference,) = found.differences
     assert (tuple(value for _, value in difference.key), difference.finding) == (tuple(key), finding)
+
+
+def test_gold_is_held_to_what_silver_held_when_the_comparison_began(loaded: Settings, catalog: Catalog) -> None:
+    before = {identifier: GoldInputs(catalog, identifier) for identifier in (FACTS, REVENUE)}
+    read = before[FACTS].read()
+    assert read == before[REVENUE].read() == {n: _head(catalog, n) for n in INPUTS}
+    with damaged(loaded, catalog, "silver.customers", "SELECT * REPLACE ('MOON' AS region) FROM t"):
+        assert before[FACTS].read() == read
+        assert not any(GoldInputs(catalog, identifier).has_come() for identifier in (FACTS, REVENUE))
+
+
+def _head(catalog: Catalog, identifier: str) -> int:
+    snapshot = catalog.load_table(identifier).current_snapshot()
+    assert snapshot is not None
+    return snapshot.snapshot_id
 
 
 def test_a_clickhouse_that_does_not_answer_is_an_error_that_says_so(loaded: Settings, catalog: Catalog) -> None:

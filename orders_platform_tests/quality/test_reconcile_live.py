@@ -64,7 +64,7 @@ def catalog(live_stack: Settings) -> Catalog:
 
 
 def test_silver_is_proved_equal_while_the_shop_writes(live_stack: Settings, catalog: Catalog) -> None:
-    shop = lambda stop: run_shop(live_stack.postgres, 60, None, 5, history_days=1, orders_a_day=50, stop=stop)  # noqa: E731
+    shop = lambda stop: run_shop(live_stack.postgres, 40, None, 5, history_days=1, orders_a_day=50, stop=stop)  # noqa: E731
     carrier = lambda stop: carry(live_stack, open_catalog(live_stack), stop)  # noqa: E731
     with working(carrier), working(shop):
         _wait_for_silver(catalog)
