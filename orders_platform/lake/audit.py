@@ -16,14 +16,15 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_ra
 
 from orders_platform.contracts import Contract
 from orders_platform.fault_points import FaultPoint
-from orders_platform.lake.commits import CommitFaults, CommitUnknownError, ConflictError, head, move_ref
+from orders_platform.lake.commits import CommitFaults, CommitUnknownError, ConflictError, head, move_ref, own_properties
 from orders_platform.lake.duckdb_engine import connect, live_files, scan_files_sql
 from orders_platform.lake.incoming import make_winners, open_incoming, winning_rows
 from orders_platform.lake.increments import increment
+from orders_platform.lake.merge import files_hit
 from orders_platform.lake.outcome import CheckOutcome
 from orders_platform.lake.positions import position_sql
 from orders_platform.lake.schemas import column_list, quoted
-from orders_platform.lake.silver import ensure_silver, merged_bronze, silver_spec
+from orders_platform.lake.silver import HAS_TOAST, ensure_silver, merged_bronze, silver_spec
 from orders_platform.lake.transform import SOURCE, to_duckdb, versions_select
 from orders_platform.settings import Settings
 
@@ -67,27 +68,6 @@ def mark_audited(catalog: Catalog, contract: Contract, snapshot_id: int | None =
     move_ref(table, AUDITED, checked, faults=_FAULTS)
 
 
-def changed_keys_sql(table: Table, since_snapshot: int, until_snapshot: int | None = None) -> str | None:
-    """SELECT of the keys that changed after one snapshot, up to another (main's head by default).
-
-    Columns are the table's sort columns: the contract's key.
-
-    Returns:
-        Null if it cannot be told, because `since_snapshot` is not an ancestor that is still known: then all may have.
-    """
-    metadata = table.metadata
-    until = metadata.snapshot_by_id(until_snapshot) if until_snapshot is not None else table.current_snapshot()
-    since = metadata.snapshot_by_id(since_snapshot)
-    if since is None or until is None or since not in list(ancestors_of(until, metadata)):
-        return None
-    schema = table.schema()
-    keys = column_list(schema.find_column_name(field.source_id) or "" for field in table.sort_order().fields)
-    after = since.sequence_number or 0
-    tops = ((file, _value(table, "_seq", file.upper_bounds)) for file in live_files(table, until.snapshot_id))
-    files = [file for file, top in tops if top is None or top > after]
-    return f"SELECT {keys} FROM {scan_files_sql(table, files)} WHERE _seq > {after}"
-
-
 def check_silver(
     settings: Settings, catalog: Catalog, contract: Contract, snapshot_id: int | None = None
 ) -> CheckOutcome:
@@ -108,10 +88,8 @@ def check_silver(
     with connect(settings) as connection:
         open_incoming(connection, bronze, found)
         duplicates = _duplicates(connection, silver, contract.key, files, old)
-        compared, missing, behind, different = _compare(connection, settings, contract, scan_files_sql(silver, files))
-        held = connection.execute(
-            f"SELECT count(*) FROM {scan_files_sql(silver, files)} WHERE _deleted AND _op NOT IN ('d', 't')"
-        ).fetchall()[0][0]
+        compared, missing, behind, different = _compare(connection, settings, contract, silver, files)
+        held = _held(connection, silver, files) if own_properties(silver, checked).get(HAS_TOAST) == "true" else 0
     problems = {
         "keys that are there twice": duplicates,
         "keys of bronze that are missing": missing,
@@ -135,7 +113,11 @@ def check_silver(
 
 
 def _compare(
-    connection: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, silver: str
+    connection: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    contract: Contract,
+    silver: Table,
+    files: Sequence[DataFile],
 ) -> tuple[int, int, int, int]:
     """Keys compared; of them missing, behind their last change in bronze, and different from it.
 
@@ -143,6 +125,7 @@ def _compare(
     """
     spec = silver_spec(contract)
     make_winners(connection, contract.key, newest=True)
+    hit = files_hit(connection, silver, files, contract.key, "winners")
     select = to_duckdb(versions_select(contract, settings.masking_key))
     plain = [column.name for column in contract.columns if column.name not in contract.key]
     differs = " OR ".join(
@@ -156,9 +139,17 @@ def _compare(
         f"SELECT count(*), count(*) FILTER (WHERE {absent}), count(*) FILTER (WHERE {spec.replaces('c', 's')}), "
         f"count(*) FILTER (WHERE {position_sql('c')} = {position_sql('s')} "
         f"AND s._op <> 't' AND (c._op <> s._op OR {differs})) "
-        f"FROM last_changes c LEFT JOIN {silver} s ON {spec.same_key('c', 's')}"
+        f"FROM last_changes c LEFT JOIN {scan_files_sql(silver, hit)} s ON {spec.same_key('c', 's')}"
     ).fetchone()
     return row or (0, 0, 0, 0)
+
+
+def _held(connection: duckdb.DuckDBPyConnection, silver: Table, files: Sequence[DataFile]) -> int:
+    """Rows that wait for a value that did not travel."""
+    row = connection.execute(
+        f"SELECT count(*) FROM {scan_files_sql(silver, files)} WHERE _deleted AND _op NOT IN ('d', 't')"
+    ).fetchone()
+    return int(row[0]) if row else 0
 
 
 def _duplicates(

@@ -31,7 +31,7 @@ from pyiceberg.typedef import Record
 from pyiceberg.types import IcebergType, ListType, MapType, StructType
 
 from orders_platform.lake.commits import ForeignDeletesError
-from orders_platform.lake.schemas import column_list, duckdb_type, names, quoted
+from orders_platform.lake.schemas import column_list, duckdb_type, quoted
 from orders_platform.settings import Settings
 
 FILE_SIZE_BYTES = 256 * 1024 * 1024
@@ -233,11 +233,6 @@ def data_file(table: Table, location: str, *, size_bytes: int, partition: Any = 
 def local_path(location: str) -> str:
     """What DuckDB calls a file: a plain path for `file://`, the URL for S3."""
     return location.removeprefix("file://")
-
-
-def schema_columns(table: Table) -> tuple[str, ...]:
-    """The table's columns in order."""
-    return names(table.schema())
 
 
 def _stored(value: Any) -> Any:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from pyiceberg.catalog import Catalog
 
-from orders_platform.lake.audit import audited_snapshot, changed_keys_sql, check_silver, mark_audited
+from orders_platform.lake.audit import audited_snapshot, check_silver, mark_audited
 from orders_platform.lake.catalog import open_catalog
 from orders_platform.lake.commits import commit, head, own_properties
 from orders_platform.lake.duckdb_engine import connect, live_files, scan_sql, write_files
 from orders_platform.lake.silver import ensure_silver, merge_silver
 from orders_platform.settings import Settings
-from orders_platform_tests.lake.changes import append, contract, order
+from orders_platform_tests.lake.changes import append, contract, order, read
 
 ORDERS = contract("orders")
 
@@ -74,16 +74,13 @@ def test_the_mark_never_moves_back(settings: Settings, catalog: Catalog) -> None
         mark_audited(catalog, ORDERS, 1)
 
 
-def test_the_keys_that_changed_since_a_snapshot_can_be_asked_for(settings: Settings, catalog: Catalog) -> None:
-    since = head(ensure_silver(catalog, ORDERS))
-    assert since is not None
+def test_rows_carry_the_number_of_the_commit_that_changed_them(settings: Settings, catalog: Catalog) -> None:
+    since = ensure_silver(catalog, ORDERS).metadata.last_sequence_number
     append(settings, catalog, ORDERS, [order(3, "u", 50), order(11, "c", 51), order(4, "u", 1)])
     merge_silver(settings, catalog, ORDERS)
-    sql = changed_keys_sql(ensure_silver(catalog, ORDERS), since)
-    assert sql is not None
-    with connect(settings) as connection:
-        assert sorted(connection.execute(sql).fetchall()) == [(3,), (11,)]
-    assert changed_keys_sql(ensure_silver(catalog, ORDERS), 12345) is None
+    silver = ensure_silver(catalog, ORDERS)
+    changed = read(settings, silver, "order_id, _seq", f"_seq > {since}")
+    assert changed == [{"order_id": key, "_seq": silver.metadata.last_sequence_number} for key in (3, 11)]
 
 
 def test_a_table_without_rows_passes(settings: Settings) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from typing import Any
 
@@ -238,6 +239,15 @@ def test_days_may_be_merged_in_any_order_and_are_counted_by_day(merge: Merger) -
 
 def test_without_bronze_there_is_nothing_to_do(settings: Settings, catalog: Catalog) -> None:
     assert merge_silver(settings, catalog, ORDERS) == SilverResult(None)
+
+
+def test_two_merges_at_once_apply_each_change_once(merge: Merger, settings: Settings, catalog: Catalog) -> None:
+    merge(ORDERS, [order(i, "c", i) for i in range(1, 50)])
+    append(settings, catalog, ORDERS, [order(i, "u", 100 + i) for i in range(1, 100)])
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda _: merge_silver(settings, open_catalog(settings), ORDERS), range(2)))
+    assert sum(result.rows_changed for result in results) == 99
+    assert len(merge.current(ORDERS, "order_id")) == 99
 
 
 KILLED = """
