@@ -75,6 +75,12 @@ faults: $(INSTALLED) $(MANIFEST) ## Play SEEDS=100 histories of faults from seed
 SEEDS ?= 100
 FIRST ?= 0
 
+.PHONY: faults
+faults: $(INSTALLED) $(MANIFEST) ## Play SEEDS histories (from seed FIRST on) of a shop, faults and kills; each must end in PostgreSQL's tables
+	$(BIN)/python -m orders_platform_tests.faults.matrix --seeds $(SEEDS) --first $(FIRST)
+SEEDS ?= 25
+FIRST ?= 0
+
 .PHONY: manifest
 manifest: $(MANIFEST) ## Parse the dbt project into the manifest that Dagster reads
 

@@ -90,7 +90,8 @@ class Player:
         topics = [
             NewTopic(c.topic(self.settings.topic_prefix), num_partitions=3, config=config) for c in self._contracts
         ]
-        for future in AdminClient(self.settings.kafka_config).create_topics(topics).values():
+        admin = AdminClient(self.settings.kafka_config)
+        for future in admin.create_topics(topics).values():
             future.result(timeout=30)
         client = clickhouse_connect.get_client(dsn=self._front)
         client.command(f"CREATE DATABASE IF NOT EXISTS {self._database}")
