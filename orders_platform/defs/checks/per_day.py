@@ -90,9 +90,9 @@ def days_failed(
     yield from _materializations(dg.AssetKey(asset), done)
     reasons = {day.isoformat(): f"{type(error).__name__}: {error}" for day, error in failed.items()}
     total, named = len(done) + len(failed), "; ".join(f"{day}: {reason}" for day, reason in reasons.items())
+    which = f"{len(failed)} of {total} days failed ({named}). The other days stand." if total > 1 else named
     raise dg.Failure(
-        description=f"{asset}: {len(failed)} of {total} days failed ({named})."
-        " The other days stand. Repair the cause and materialize the failed days again.",
+        description=f"{asset}: {which} Repair the cause and materialize what failed again.",
         metadata=reasons,
         allow_retries=False,
     ) from next(iter(failed.values()))
