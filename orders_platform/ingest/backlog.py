@@ -134,7 +134,7 @@ def _moments(admin: KafkaAdmin, log: TopicLog, firsts: Mapping[int, int]) -> dic
 
 def _between(low: int, high: int) -> list[int]:
     step = max(1, (high - low) // PROBES)
-    return [moment for moment in range(low + step, high, step)] or [low + 1]
+    return list(range(low + step, high, step)) or [low + 1]
 
 
 def _day(moment: int) -> date:

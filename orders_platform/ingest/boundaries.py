@@ -1,4 +1,4 @@
-"""What is remembered of a topic beside its staged files, because the broker forgets it: where it began and where days end.
+"""What is remembered of a topic beside its staged files, as the broker forgets it: where it began, where days end.
 
 After retention, every old lookup answers the log's start, and an expired day would look validly empty. So the first
 offset of a day is written once, when it is first known, and never looked up again. So is where the log began when the
@@ -52,9 +52,9 @@ class TopicMemory:
             first = self._put(name, {"cluster_id": log.cluster_id, "partitions": starts})
         if first["cluster_id"] != log.cluster_id:
             raise TopicRecreatedError(
-                f"topic {self.topic} was read from cluster {first['cluster_id']}, and is now in cluster {log.cluster_id} "
-                f"under the same id: offsets of both do not belong together. Nothing was loaded; point Kafka's settings at "
-                f"the former cluster, or give the new one a topic_prefix of its own"
+                f"topic {self.topic} was read from cluster {first['cluster_id']} and is now in {log.cluster_id} "
+                f"under the same id: offsets of both do not belong together. Nothing was loaded; point Kafka's "
+                f"settings at the former cluster, or give the new one a topic_prefix of its own"
             )
         return {partition: int(first["partitions"].get(str(partition), 0)) for partition in log.partitions}
 

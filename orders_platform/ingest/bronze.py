@@ -15,7 +15,7 @@ from datetime import date
 import duckdb
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
-from pyiceberg.expressions import In
+from pyiceberg.expressions.parser import parse
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
@@ -213,7 +213,7 @@ class _Load:
         firsts: dict[int, int] = {}
         for each in ranges:
             firsts.setdefault(each.partition, each.first)
-        known = lambda lsns: scan_sql(table, row_filter=In("_lsn", lsns))  # noqa: E731
+        known = lambda lsns: scan_sql(table, row_filter=parse(f"_lsn IN ({', '.join(map(str, lsns))})"))  # noqa: E731
         highest: dict[int, int] = {}
         decoder = Decoder(con, self.contract)
         for records in self._batches(slices):

@@ -1,8 +1,8 @@
 """SQL that turns one JSON value of an event into one column, exactly or not at all.
 
 Each column has two expressions over the JSON of its value (NULL where absent or null): its value, which is NULL when it
-cannot be represented exactly, and the reason why not. Debezium's encodings are told apart by the schema in the envelope,
-when there is one (`Encoding`), else by their form; a form that means two things is refused, never guessed.
+cannot be represented exactly, and the reason why not. Debezium's encodings are told apart by the schema in the
+envelope, when there is one (`Encoding`), else by their form; a form that means two things is refused, never guessed.
 """
 
 from __future__ import annotations
@@ -237,13 +237,16 @@ def _problem(column: Column, value: JsonSql) -> str:
     name = f"column {column.name} {column.source_type}"
     looks_right = "false"
     if column.type in ("int", "long", "float", "double") or column.type.startswith("decimal"):
-        looks_right = f"regexp_full_match({value.text}, '[+-]?[0-9]+([.][0-9]*)?([eE][+-]?[0-9]+)?|[+-]?(NaN|Infinity)')"
+        looks_right = (
+            f"regexp_full_match({value.text}, '[+-]?[0-9]+([.][0-9]*)?([eE][+-]?[0-9]+)?|[+-]?(NaN|Infinity)')"
+        )
     elif column.type.startswith(("date", "timestamp")):
         looks_right = f"regexp_matches({value.text}, '^[+-]?[0-9]{{4,}}-|^-?[0-9]+$|infinity')"
     return (
         f"CASE WHEN {looks_right} THEN {{'error_class': 'ValueOutOfRange', "
         f"'message': {quoted(name + ' cannot hold this value exactly')} || {shown}}} "
-        f"ELSE {{'error_class': 'WrongType', 'message': {quoted(name + ' cannot be')} || {_json_kind(value.json)} || {shown}}} END"
+        f"ELSE {{'error_class': 'WrongType', "
+        f"'message': {quoted(name + ' cannot be')} || {_json_kind(value.json)} || {shown}}} END"
     )
 
 

@@ -167,12 +167,12 @@ class RangeReader:
     def _stalled(self, wanted: OffsetRange) -> BrokerUnavailableError:
         last = f" (last error: {self._errors[-1]})" if self._errors else ""
         return BrokerUnavailableError(
-            f"Kafka at {self._servers} sent nothing for {STALL_SECONDS:g} s while {self._topic} {wanted} was read{last}; "
-            f"what was not staged will be read again"
+            f"Kafka at {self._servers} sent nothing for {STALL_SECONDS:g} s while {self._topic} {wanted} was read"
+            f"{last}; what was not staged will be read again"
         )
 
 
-def _headers(headers: Sequence[tuple[str, bytes | None]]) -> bytes:
-    """Headers as JSON: `[[name, base64 or null], …]`."""
+def _headers(headers: Any) -> bytes:
+    """Pairs of name and bytes as JSON: `[[name, base64 or null], …]`."""
     pairs = [[name, None if value is None else base64.b64encode(value).decode("ascii")] for name, value in headers]
     return json.dumps(pairs).encode()

@@ -10,7 +10,7 @@ from typing import Any
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
-from pyiceberg.expressions import EqualTo
+from pyiceberg.expressions.parser import parse
 from pyiceberg.table import Table
 
 from orders_platform.contracts import Contract
@@ -99,7 +99,7 @@ def _select(
     table = _table(catalog, contract)
     if table is None:
         return []
-    of_day = EqualTo("_ingest_day", day.isoformat()) if day else None  # type: ignore[arg-type]
+    of_day = parse(f"_ingest_day = '{day.isoformat()}'") if day else None
     with connect(settings) as con:
         rows = con.execute(
             f"""SELECT _topic_id, _kafka_partition, _kafka_offset, _kafka_ts, _ingest_day, _error.stage,

@@ -1,7 +1,7 @@
 """Whole batches of Kafka records into bronze's columns, in DuckDB: no Python per record.
 
-What cannot be decoded, or breaks its contract, keeps its place with the reason and its raw bytes. Tombstones, heartbeats,
-transaction metadata and logical messages make no row and are counted.
+What cannot be decoded, or breaks its contract, keeps its place with the reason and its raw bytes. Tombstones,
+heartbeats, transaction metadata and logical messages make no row and are counted.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -30,17 +31,16 @@ from orders_platform.ingest.unscaled import DIGITS, register
 
 OLD_KEY_HEADER = "__debezium.oldkey"
 
-RECORDS = pa.schema(
-    [
-        pa.field("partition", pa.int32(), nullable=False),
-        pa.field("offset", pa.int64(), nullable=False),
-        pa.field("timestamp", pa.timestamp("ms", "UTC"), nullable=False),
-        pa.field("key", pa.binary()),
-        pa.field("value", pa.binary()),
-        # A JSON array of [name, base64 of the value], in order; null for none.
-        pa.field("headers", pa.string()),
-    ]
-)
+_FIELDS: list[pa.Field[Any]] = [
+    pa.field("partition", pa.int32(), nullable=False),
+    pa.field("offset", pa.int64(), nullable=False),
+    pa.field("timestamp", pa.timestamp("ms", "UTC"), nullable=False),
+    pa.field("key", pa.binary()),
+    pa.field("value", pa.binary()),
+    # A JSON array of [name, base64 of the value], in order; null for none.
+    pa.field("headers", pa.string()),
+]
+RECORDS = pa.schema(_FIELDS)
 """Records as they are staged and decoded."""
 
 
@@ -121,9 +121,8 @@ def _changes_sql(contract: Contract, known: Mapping[str, Encoding], where: str, 
     texts = [f"plain(j{i}) AS t{i}" for i, _ in columns]
     unavailable = {i: sql for i, column in columns if (sql := unavailable_sql(column, f"j{i}"))}
     json_columns = [f"{_json_sql(contract, column)}::VARCHAR AS j{i}" for i, column in columns]
-    values = {
-        i: column_sql(column, JsonSql(f"j{i}", f"t{i}"), known.get(column.name)) for i, column in columns
-    }
+    values = {i: column_sql(column, JsonSql(f"j{i}", f"t{i}"), known.get(column.name)) for i, column in columns}
+    problems = {i: sql.problem for i, sql in values.items()}
     value_columns = [
         f"CASE WHEN NOT u{i} THEN {values[i].value} END AS v{i}" if i in unavailable else f"{values[i].value} AS v{i}"
         for i, _ in columns
@@ -132,7 +131,7 @@ def _changes_sql(contract: Contract, known: Mapping[str, Encoding], where: str, 
     SELECT partition, "offset", timestamp, headers, op, commit_pos, lsn, tx_id, source_ts, snapshot,
            {", ".join(f"v{i}" for i, _ in columns)}, {_unavailable_list(contract, unavailable)} AS unavailable,
            old_key, _skipped,
-           CASE WHEN NOT _skipped THEN {_problem_sql(contract, {i: values[i].problem for i in values}, unavailable)} END AS _problem
+           CASE WHEN NOT _skipped THEN {_problem_sql(contract, problems, unavailable)} END AS _problem
     FROM (SELECT *, {", ".join(value_columns)}
     FROM (SELECT *, {", ".join(texts)}{"".join(f", {sql} AS u{i}" for i, sql in unavailable.items())}
     FROM (SELECT *, {", ".join(json_columns)}
@@ -173,9 +172,7 @@ def _key_sql(contract: Contract) -> str:
 
 def _old_key_sql() -> str:
     """The row's key before a change of key, as JSON, from the header that the connector adds to the new row."""
-    found = (
-        f"list_filter(from_json(headers, '[[\"VARCHAR\"]]'), lambda h: h[1] = {quoted(OLD_KEY_HEADER)})[1][2]"
-    )
+    found = f"list_filter(from_json(headers, '[[\"VARCHAR\"]]'), lambda h: h[1] = {quoted(OLD_KEY_HEADER)})[1][2]"
     text = f"TRY(decode(from_base64({found})))"
     return (
         f"CASE WHEN headers IS NOT NULL AND contains(headers, {quoted(OLD_KEY_HEADER)}) "
@@ -202,8 +199,8 @@ def _problem_sql(contract: Contract, problems: Mapping[int, str], unavailable: M
             _reason("UnknownOperation", "op is none of c, u, d, r, t: ", "left(op, 20)"),
         ),
         (
-            f"s.\"table\" <> {quoted(contract.table)} OR s.\"schema\" <> {quoted(contract.schema)}",
-            _reason("OtherTable", f"not of {table}, but of ", "concat_ws('.', s.\"schema\", s.\"table\")"),
+            f's."table" <> {quoted(contract.table)} OR s."schema" <> {quoted(contract.schema)}',
+            _reason("OtherTable", f"not of {table}, but of ", 'concat_ws(\'.\', s."schema", s."table")'),
         ),
         ("lsn IS NULL", _reason("NoPosition", "source has neither lsn nor sequence: the change has no place in order")),
         ("op = 't'", "NULL"),
@@ -232,28 +229,28 @@ def _reason(error_class: str, message: str, detail: str = "''") -> str:
 def _bronze_sql(contract: Contract, topic_id: str, ingest_day: date) -> str:
     """The rows of the batch, good and dead, as bronze's columns, by partition and offset."""
     columns = [f"v{i} AS {_name(column.name)}" for i, column in enumerate(contract.columns)]
-    common = f"""
-        {quoted(topic_id)} AS _topic_id, partition::INTEGER AS _kafka_partition, "offset" AS _kafka_offset,
-        timestamp::TIMESTAMPTZ AS _kafka_ts, DATE {quoted(ingest_day.isoformat())} AS _ingest_day"""
     raw_type = "STRUCT(key BLOB, value BLOB, headers VARCHAR)"
     error_type = "STRUCT(stage VARCHAR, error_class VARCHAR, message VARCHAR, contract_version VARCHAR)"
     dead_columns = [f"NULL AS {_name(column.name)}" for column in contract.columns]
     return f"""
+    WITH place AS (SELECT {quoted(topic_id)} AS topic_id, DATE {quoted(ingest_day.isoformat())} AS ingest_day)
     SELECT * FROM (
     SELECT {", ".join(columns)},
         op AS _op, 0::INTEGER AS _epoch, commit_pos AS _commit_pos, lsn AS _lsn, tx_id AS _tx_id,
-        source_ts AS _source_ts, snapshot AS _snapshot, {common},
+        source_ts AS _source_ts, snapshot AS _snapshot, topic_id AS _topic_id,
+        partition::INTEGER AS _kafka_partition, "offset" AS _kafka_offset, timestamp::TIMESTAMPTZ AS _kafka_ts,
+        ingest_day AS _ingest_day,
         unavailable AS _unavailable, old_key AS _old_key, NULL::{error_type} AS _error, NULL::{raw_type} AS _raw
-    FROM changes WHERE _problem IS NULL AND NOT _skipped
+    FROM changes, place WHERE _problem IS NULL AND NOT _skipped
     UNION ALL
     SELECT {", ".join(dead_columns)},
-        NULL, 0, c.commit_pos, c.lsn, c.tx_id, c.source_ts, c.snapshot,
-        {common.replace('partition::', 'c.partition::').replace('"offset" AS', 'c."offset" AS').replace('timestamp::', 'c.timestamp::')},
+        NULL, 0, c.commit_pos, c.lsn, c.tx_id, c.source_ts, c.snapshot, topic_id,
+        c.partition::INTEGER, c."offset", c.timestamp::TIMESTAMPTZ, ingest_day,
         NULL, c.old_key,
         {{'stage': 'decode', 'error_class': c._problem.error_class, 'message': c._problem.message,
           'contract_version': {quoted(contract.version)}}},
         {{'key': r.key, 'value': r.value, 'headers': r.headers}}
-    FROM changes c JOIN records r ON c.partition = r.partition AND c."offset" = r."offset"
+    FROM place, changes c JOIN records r ON c.partition = r.partition AND c."offset" = r."offset"
     WHERE c._problem IS NOT NULL
     ) ORDER BY _kafka_partition, _kafka_offset"""
 

@@ -1,7 +1,7 @@
 """Debezium's change events as JSON: what is read of the envelope, and what its schema says of the columns.
 
-Source: Debezium 3 documentation, "Debezium connector for PostgreSQL", data change events and data types; Kafka Connect's
-`JsonConverter` for `schemas.enable=true` (`{"schema": …, "payload": …}`).
+Source: Debezium 3 documentation, "Debezium connector for PostgreSQL", data change events and data types; Kafka
+Connect's `JsonConverter` for `schemas.enable=true` (`{"schema": …, "payload": …}`).
 """
 
 from __future__ import annotations
@@ -31,10 +31,9 @@ def envelope_structure(contract: Contract) -> str:
             "op": "VARCHAR",
             "before": row_structure(contract.key),
             "after": row_structure(contract.column_names),
-            "source": {
-                name: "VARCHAR"
-                for name in ("schema", "table", "lsn", "sequence", "txId", "ts_us", "ts_ms", "snapshot")
-            },
+            "source": dict.fromkeys(
+                ("schema", "table", "lsn", "sequence", "txId", "ts_us", "ts_ms", "snapshot"), "VARCHAR"
+            ),
             "ts_ms": "VARCHAR",
             "status": "VARCHAR",
             "id": "VARCHAR",

@@ -1,4 +1,4 @@
-"""What can go wrong between Kafka and bronze, each by name; every message says where, what is not lost, and what to do."""
+"""What can go wrong between Kafka and bronze, by name; each message says where, what is not lost, and what to do."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TopicRecreatedError(LostRecordsError):
 
 
 class PositionFellError(IngestError):
-    """A commit position is lower than an earlier one of its partition and no redelivery: PostgreSQL went back in time."""
+    """A commit position below an earlier one of its partition that is no redelivery: PostgreSQL went back in time."""
 
 
 class StagedFileError(IngestError):

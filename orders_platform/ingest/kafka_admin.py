@@ -1,4 +1,4 @@
-"""A topic as the broker describes it: id, partitions, and the first offsets of moments. Admin calls only, all bounded in time."""
+"""A topic as the broker describes it: id, partitions, first offsets of moments. Admin calls only, bounded in time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._listoffsets import OffsetSpec
+from confluent_kafka.admin._resource import ResourceType
 
 from orders_platform.ingest.errors import BrokerUnavailableError, TopicMissingError, UnboundedTimestampsError
 from orders_platform.settings import Settings
@@ -29,11 +32,13 @@ PASSING = frozenset(
 MOVING = frozenset({KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION})
 """A new topic answers so for some milliseconds: asked again until the deadline."""
 PAUSE_SECONDS = 0.1
+_LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+_EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True)
 class LogBounds:
-    """Offsets of one partition: first that is kept, last stable (end for `read_committed`), end of everything written."""
+    """Offsets of one partition: the first kept, the last stable (the end for `read_committed`), the end of all."""
 
     start: int
     stable_end: int
@@ -80,16 +85,15 @@ class KafkaAdmin:
         self._servers = str(settings.kafka_config["bootstrap.servers"])
         self._logged: list[str] = []
         milliseconds = int(seconds * 1000)
-        self._client = AdminClient(
-            {
-                **settings.kafka_config,
-                "socket.timeout.ms": milliseconds,
-                "socket.connection.setup.timeout.ms": max(1000, milliseconds),
-                # Connection errors reach us as exceptions; on stderr they would only repeat.
-                "log_level": 0,
-                "error_cb": lambda error: self._logged.append(str(error)),
-            }
-        )
+        config: dict[str, Any] = {
+            **settings.kafka_config,
+            "socket.timeout.ms": milliseconds,
+            "socket.connection.setup.timeout.ms": max(1000, milliseconds),
+            # Connection errors reach us as exceptions; on stderr they would only repeat.
+            "log_level": 0,
+            "error_cb": lambda error: self._logged.append(str(error)),
+        }
+        self._client = AdminClient(config)
 
     def topic(self, name: str) -> TopicLog:
         """The topic's id and the bounds of its partitions, the last stable offset read first.
@@ -104,28 +108,25 @@ class KafkaAdmin:
         except KafkaException as error:
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise TopicMissingError(
-                    f"topic {name} does not exist on {self._servers}: start the connector, or check topic_prefix and topic_schema"
+                    f"topic {name} does not exist on {self._servers}: start the connector, or check topic_prefix"
                 ) from None
             raise
         numbers = [partition.id for partition in description.partitions]
-        latest = OffsetSpec.latest()
-        stable = self._offsets(name, dict.fromkeys(numbers, latest))
-        start = self._offsets(name, dict.fromkeys(numbers, OffsetSpec.earliest()))
-        high = self._offsets(name, dict.fromkeys(numbers, latest), committed=False)
+        stable = self._offsets(name, numbers, _LATEST)
+        start = self._offsets(name, numbers, _EARLIEST)
+        high = self._offsets(name, numbers, _LATEST, committed=False)
         bounds = {p: LogBounds(start[p], stable[p], high[p]) for p in sorted(numbers)}
         return TopicLog(name, path_safe(str(description.topic_id)), cluster.cluster_id, bounds)
 
     def first_at(self, name: str, moments: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Found | None]:
-        """For each (partition, milliseconds since 1970): the first committed record at or after it, None if there is none."""
+        """For each (partition, milliseconds since 1970): the first committed record at or after it, if there is one."""
         wanted = list(dict.fromkeys(moments))
         asked = []
         for partition, moment in wanted:
-            place = {TopicPartition(name, partition): OffsetSpec.for_timestamp(moment)}
+            spec = {TopicPartition(name, partition): OffsetSpec.for_timestamp(moment)}
             asked.append(
-                self._ask(
-                    lambda left, place=place: self._client.list_offsets(  # type: ignore[misc]
-                        place, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=left
-                    )
+                self._client.list_offsets(
+                    spec, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=self._left()
                 )
             )
         found = {}
@@ -148,9 +149,9 @@ class KafkaAdmin:
                 f"to at most {DAY_MILLISECONDS}; nothing was read"
             )
 
-    def _offsets(self, name: str, specs: Mapping[int, OffsetSpec], committed: bool = True) -> dict[int, int]:
+    def _offsets(self, name: str, partitions: list[int], spec: OffsetSpec, committed: bool = True) -> dict[int, int]:
         level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
-        places = {TopicPartition(name, partition): spec for partition, spec in specs.items()}
+        places = {TopicPartition(name, partition): spec for partition in partitions}
         while True:
             futures = self._ask(
                 lambda left: self._client.list_offsets(places, isolation_level=level, request_timeout=left)
@@ -188,7 +189,7 @@ class KafkaAdmin:
         self._client.poll(0)  # brings what was logged
         last = f" (last error: {self._logged[-1]})" if self._logged else ""
         return BrokerUnavailableError(
-            f"Kafka at {self._servers} did not answer within {self._seconds:g} s: {what}{last}; nothing was read or lost"
+            f"Kafka at {self._servers} did not answer within {self._seconds:g} s: {what}{last}; nothing is lost"
         )
 
 

@@ -1,4 +1,4 @@
-"""What of Kafka is in a bronze table: offset intervals by topic id and partition, written in the snapshot with the data.
+"""What of Kafka is in a bronze table: offset intervals by topic id and partition, in the snapshot with the data.
 
 The ledger that is reachable from main's head is the only truth; a rollback rolls it back with the rows. Every commit of
 the platform carries it forward. Where a foreign commit did not, the nearest older one is believed only if rows and
@@ -145,7 +145,7 @@ def _compare(table: Table, holder: Snapshot, head: Snapshot) -> None:
     said, found = (_extent(table, each) for each in (holder, head))
     if said != found:
         raise LedgerError(
-            f"{_name(table)}: snapshot {head.snapshot_id} carries no ledger, and the one of snapshot {holder.snapshot_id} "
+            f"{_name(table)}: snapshot {head.snapshot_id} carries no ledger, and that of snapshot {holder.snapshot_id} "
             f"does not fit it (rows, lowest and highest offset: {said} then, {found} now): {_REPAIR}"
         )
 
@@ -153,10 +153,14 @@ def _compare(table: Table, holder: Snapshot, head: Snapshot) -> None:
 def _extent(table: Table, snapshot: Snapshot) -> tuple[int, int | None, int | None]:
     files = live_files(table, snapshot.snapshot_id)
     offset = table.schema().find_field("_kafka_offset").field_id
-    lowest = [from_bytes(LongType(), file.lower_bounds[offset]) for file in files if offset in (file.lower_bounds or {})]
-    highest = [from_bytes(LongType(), file.upper_bounds[offset]) for file in files if offset in (file.upper_bounds or {})]
+    lowest = [_long(file.lower_bounds[offset]) for file in files if offset in (file.lower_bounds or {})]
+    highest = [_long(file.upper_bounds[offset]) for file in files if offset in (file.upper_bounds or {})]
     rows = sum(file.record_count for file in files)
     return rows, min(lowest, default=None), max(highest, default=None)
+
+
+def _long(bound: bytes) -> int:
+    return int(from_bytes(LongType(), bound))
 
 
 def _json(value: Any) -> str:

@@ -31,25 +31,27 @@ def refuse_another_log(log: TopicLog, ledger: Ledger) -> None:
         if loaded.next > end:
             raise OffsetsResetError(
                 f"topic {log.name}[{partition}] ends at offset {end}, but bronze holds it up to {loaded.next - 1}: "
-                f"offsets {end}–{loaded.next - 1} now belong to other records or to none (truncated or restored log). "
+                f"offsets {end}–{loaded.next - 1} belong to other records now, or to none (a truncated log). "
                 f"Nothing was loaded"
             )
 
 
 def refuse_lost(log: TopicLog, lost: Mapping[int, Intervals]) -> None:
-    """Raises `RecordsExpiredError` naming offsets that were never loaded, are not staged and are gone from the log."""
+    """Raises `RecordsExpiredError` naming offsets that were never loaded, are not staged and are gone."""
     if lost:
-        ranges = "; ".join(f"[{partition}] {first}–{end - 1}" for partition, found in lost.items() for first, end in found.pairs)
+        ranges = "; ".join(
+            f"[{partition}] {first}–{end - 1}" for partition, found in lost.items() for first, end in found.pairs
+        )
         starts = ", ".join(f"[{partition}] {log.partitions[partition].start}" for partition in lost)
         raise RecordsExpiredError(
-            f"topic {log.name} lost offsets {ranges} before they were loaded (the log now starts at {starts}): retention is "
-            f"shorter than the time without a load, or records were deleted. Nothing behind the gap was loaded; raise "
-            f"retention.ms, and accept the gap or restore the table from its source"
+            f"topic {log.name} lost offsets {ranges} before they were loaded (the log now starts at {starts}): "
+            f"retention is shorter than the time without a load, or records were deleted. Nothing behind the gap was "
+            f"loaded; raise retention.ms, and accept the gap or restore the table from its source"
         )
 
 
 def gone_from_log(log: TopicLog, ledger: Ledger, origins: Mapping[int, int]) -> dict[int, Intervals]:
-    """Offsets between the topic's first sight and the log's start now that were never loaded (staging may have them)."""
+    """Offsets from the first sight of the topic to the start of its log that were never loaded (staging may have them)."""
     gone = {
         partition: Intervals(((origins[partition], max(origins[partition], bounds.start)),))
         for partition, bounds in log.partitions.items()

@@ -20,7 +20,11 @@ class OffsetRange:
             raise ValueError(f"not a range of offsets: {self}")
 
     def __str__(self) -> str:
-        return f"[{self.partition}] {self.first}–{self.next - 1}" if self.offsets else f"[{self.partition}] empty at {self.first}"
+        return (
+            f"[{self.partition}] {self.first}–{self.next - 1}"
+            if self.offsets
+            else f"[{self.partition}] empty at {self.first}"
+        )
 
     @property
     def offsets(self) -> int:

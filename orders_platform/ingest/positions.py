@@ -13,7 +13,9 @@ import duckdb
 
 from orders_platform.ingest.errors import PositionFellError
 
-STREAMED = "_op IN ('c', 'u', 'd', 't', 'r') AND (_snapshot IS NULL OR _snapshot <> 'incremental') AND _commit_pos IS NOT NULL"
+STREAMED = (
+    "_op IN ('c', 'u', 'd', 't', 'r') AND (_snapshot IS NULL OR _snapshot <> 'incremental') AND _commit_pos IS NOT NULL"
+)
 
 
 def check_positions(
@@ -83,8 +85,8 @@ def _refuse_unknown(
         ).fetchone()
         if in_batch is None:
             raise PositionFellError(
-                f"topic {topic}[{partition}] offset {offset}: commit position {position} (LSN {lsn}, transaction {tx_id}) is "
-                f"below {earlier}, which came before it, and the change was never delivered before: PostgreSQL was restored "
-                f"or failed over to an earlier position. Nothing of this batch was loaded; changes from here on would lose "
-                f"to older ones"
+                f"topic {topic}[{partition}] offset {offset}: commit position {position} (LSN {lsn}, transaction "
+                f"{tx_id}) is below {earlier}, which came before it, and the change was never delivered before: "
+                f"PostgreSQL was restored or failed over to an earlier position. Nothing of this batch was loaded; "
+                f"changes from here on would lose to older ones"
             )

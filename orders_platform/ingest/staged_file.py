@@ -1,6 +1,7 @@
-"""One staged file: the records of an offset range of one partition, as Parquet. Its name is the range, its footer agrees.
+"""One staged file: the records of an offset range of one partition, as Parquet. Its name is the range.
 
-Name: `<topic>/<topic id>/dt=<day>/<partition>-<first>-<next>.parquet`, numbers zero-padded, so that names sort as offsets.
+Name: `<topic>/<topic id>/dt=<day>/<partition>-<first>-<next>.parquet`, numbers zero-padded, so that names sort as
+offsets do; the footer repeats the range, and the number of records.
 Columns: those of `decoding.RECORDS` but the partition. A range without records is a file without rows.
 """
 
@@ -37,8 +38,8 @@ class StagedFile:
 
     @property
     def name(self) -> str:
-        each = self.range
-        return f"{day_folder(self.topic, self.topic_id, self.day)}/{each.partition:05d}-{each.first:020d}-{each.next:020d}.parquet"
+        each, folder = self.range, day_folder(self.topic, self.topic_id, self.day)
+        return f"{folder}/{each.partition:05d}-{each.first:020d}-{each.next:020d}.parquet"
 
 
 def day_folder(topic: str, topic_id: str, day: date) -> str:
@@ -112,10 +113,7 @@ def read(storage: Storage, file: StagedFile) -> pa.Table:
 
 def sliced(records: pa.Table, first: int, end: int) -> pa.Table:
     """The records with offsets from `first` up to but not including `end`."""
-    if not records.num_rows:
-        return records
-    offsets = records["offset"]
-    return records.filter(pc.and_(pc.greater_equal(offsets, first), pc.less(offsets, end)))
+    return records.filter((pc.field("offset") >= first) & (pc.field("offset") < end))
 
 
 def _contradictions(file: StagedFile, footer: dict[bytes, bytes], table: pa.Table) -> Iterable[str]:
@@ -130,6 +128,6 @@ def _contradictions(file: StagedFile, footer: dict[bytes, bytes], table: pa.Tabl
     if said != expected:
         yield f"the footer says {said}, the name and rows {expected}"
     if table.num_rows:
-        bounds = pc.min_max(table["offset"]).as_py()
-        if bounds["min"] < each.first or bounds["max"] >= each.next:
-            yield f"it holds offsets {bounds['min']} to {bounds['max']}"
+        offsets = table["offset"].to_numpy()
+        if offsets.min() < each.first or offsets.max() >= each.next:
+            yield f"it holds offsets {offsets.min()} to {offsets.max()}"

@@ -1,4 +1,4 @@
-"""Where staged files lie: a folder or S3. Files are put once, whole, under a name that nobody has, and never changed."""
+"""Where staged files lie: a folder or S3. A file is put once, whole, under a name that is free, and never changed."""
 
 from __future__ import annotations
 
@@ -105,13 +105,17 @@ class S3Storage:
 
     def names(self, folder: str) -> list[str]:
         prefix = self._key(folder) + "/"
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix, Delimiter="/")
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=prefix, Delimiter="/"
+        )
         keys = (item["Key"].removeprefix(prefix) for page in pages for item in page.get("Contents", ()))
         return sorted(key for key in keys if not key.endswith(SET_ASIDE))
 
     def folders(self, folder: str) -> list[str]:
         prefix = self._key(folder) + "/"
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix, Delimiter="/")
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=prefix, Delimiter="/"
+        )
         found = (item["Prefix"] for page in pages for item in page.get("CommonPrefixes", ()))
         return sorted(name.removeprefix(prefix).rstrip("/") for name in found)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from orders_platform.contracts import Contract
 from orders_platform.ingest.errors import BrokerUnavailableError
@@ -58,7 +59,10 @@ def create_topics(settings: Settings, contracts: Iterable[Contract]) -> tuple[st
     }
     wanted = [
         *(NewTopic(name, num_partitions=PARTITIONS, config=config) for name in tables),
-        *(NewTopic(name, num_partitions=1, config=config) for name in (heartbeat_topic(settings), transaction_topic(settings))),
+        *(
+            NewTopic(name, num_partitions=1, config=config)
+            for name in (heartbeat_topic(settings), transaction_topic(settings))
+        ),
     ]
     client = AdminClient({**settings.kafka_config, "log_level": 0})
     made = []

@@ -1,8 +1,9 @@
 """Which offsets a day has. The windows of a topic's days tile its log: none overlap, nothing is between.
 
 A day's window goes, in each partition, from the first record at or after its 00:00 UTC to the first record of the next
-day; while there is none yet, to the last stable offset, and the day is open. The end of the log is taken before days are
-looked up: the other way round, records of the first seconds after midnight would fall into yesterday.
+day; while there is none yet, to the last stable offset, and the day is open. The end of the log is taken before days
+are looked up: the other way round, records of the first seconds after midnight would fall into yesterday. The marks
+that end transactions are records too, and carry the broker's time whatever the producers' timestamps say.
 """
 
 from __future__ import annotations

@@ -51,7 +51,9 @@ class Record:
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
-def change(order_id: int, lsn: int, op: str = "c", partition: int = 0, at: datetime | None = None, **columns: Any) -> Record:
+def change(
+    order_id: int, lsn: int, op: str = "c", partition: int = 0, at: datetime | None = None, **columns: Any
+) -> Record:
     """A change of an order as a record."""
     row = {"order_id": order_id} if op == "d" else order(order_id, **columns)
     return Record(envelope(op, row, lsn), {"order_id": order_id}, partition, at)
@@ -87,6 +89,11 @@ def transactional(settings: Settings, name: str) -> Producer:
 def moment(day: date, hour: int = 12, minute: int = 0, second: int = 0) -> datetime:
     """A moment of a day, UTC."""
     return datetime.combine(day, time(hour, minute, second), UTC)
+
+
+def today() -> date:
+    """The day of records without a timestamp, and of the marks that end transactions: those carry the broker's time."""
+    return datetime.now(UTC).date()
 
 
 def _bytes(content: Any) -> bytes | None:

@@ -21,7 +21,9 @@ DAY = date(2026, 3, 1)
 LATER = DAY + timedelta(days=40)
 
 
-def test_every_day_with_unread_offsets_is_named_with_its_oldest_record(shop_topic: Settings, topic: str, catalog: Catalog) -> None:
+def test_every_day_with_unread_offsets_is_named_with_its_oldest_record(
+    shop_topic: Settings, topic: str, catalog: Catalog
+) -> None:
     at = [moment(DAY, 1, 2, 3), moment(DAY, 5), moment(LATER, 7), moment(LATER, 8)]
     produce(shop_topic, topic, [change(i, i, at=each) for i, each in enumerate(at)])
     produce(shop_topic, topic, [change(9, 9, partition=2, at=moment(LATER, 6))])
@@ -39,7 +41,8 @@ def test_what_is_loaded_is_not_unread(shop_topic: Settings, topic: str, catalog:
     produce(shop_topic, topic, [change(i, i, at=moment(DAY, i)) for i in range(6)])
     ingest(shop_topic, DAY, {0: 4})
     backlog = unread(shop_topic, catalog, contract())
-    assert backlog.days[DAY].ranges == (OffsetRange(0, 4, 6),) and backlog.oldest_timestamp == moment(DAY, 4)
+    assert backlog.days[DAY].ranges == (OffsetRange(0, 4, 6),)
+    assert backlog.oldest_timestamp == moment(DAY, 4)
     ingest(shop_topic, DAY)
     assert unread(shop_topic, catalog, contract()).days == {}
 
@@ -61,7 +64,8 @@ def test_records_behind_an_open_transaction_are_told_apart(shop_topic: Settings,
     put(producer, topic, [change(1, 1, at=moment(DAY))])
     assert producer.flush(30) == 0
     backlog = unread(shop_topic, catalog, contract())
-    assert backlog.days == {} and backlog.open_records == 1
+    assert backlog.days == {}
+    assert backlog.open_records == 1
     producer.abort_transaction(30)
 
 

@@ -119,7 +119,9 @@ def decoded(con: duckdb.DuckDBPyConnection, column: Column, value: Any, encoding
         ("time", 36_000_000_000, WRONG),
     ],
 )
-def test_a_value_is_exact_or_refused(con: duckdb.DuckDBPyConnection, source_type: str, value: Any, expected: Any) -> None:
+def test_a_value_is_exact_or_refused(
+    con: duckdb.DuckDBPyConnection, source_type: str, value: Any, expected: Any
+) -> None:
     assert decoded(con, Column("c", source_type), value) == expected
 
 

@@ -33,7 +33,9 @@ def records(*values: Any, key: Any = b'{"order_id": 1}', headers: str | None = N
     return pa.Table.from_pylist(rows, schema=RECORDS)
 
 
-def decode(con: duckdb.DuckDBPyConnection, batch: pa.Table, table: str = "orders") -> tuple[Decoded, list[dict[str, Any]]]:
+def decode(
+    con: duckdb.DuckDBPyConnection, batch: pa.Table, table: str = "orders"
+) -> tuple[Decoded, list[dict[str, Any]]]:
     result = Decoder(con, contract(table)).decode(batch, "topic-id", DAY)
     return result, con.execute(result.sql).to_arrow_table().to_pylist()
 
@@ -44,7 +46,12 @@ def test_a_change_becomes_a_typed_row_with_its_place_in_the_order_of_changes(con
     assert (row["order_id"], row["total"], row["status"]) == (9, Decimal("12.50"), "placed")
     assert row["created_at"] == datetime.fromisoformat(CREATED)
     assert (row["_op"], row["_epoch"], row["_commit_pos"], row["_lsn"], row["_tx_id"]) == ("c", 0, 400, 500, 500)
-    assert (row["_topic_id"], row["_kafka_partition"], row["_kafka_offset"], row["_ingest_day"]) == ("topic-id", 0, 0, DAY)
+    assert (row["_topic_id"], row["_kafka_partition"], row["_kafka_offset"], row["_ingest_day"]) == (
+        "topic-id",
+        0,
+        0,
+        DAY,
+    )
     assert row["_snapshot"] is row["_error"] is row["_raw"] is row["_unavailable"] is None
 
 
@@ -67,7 +74,9 @@ def test_positions_come_from_the_lsn_and_the_sequence(
 def test_a_delete_has_its_key_alone_although_the_connector_fills_in_zeros(con: duckdb.DuckDBPyConnection) -> None:
     zeros = order(5, customer_id=0, status="", total="0.00", created_at="1970-01-01T00:00:00Z")
     _, rows = decode(con, records(envelope("d", zeros, 1), envelope("d", None, 2), key=b'{"order_id": 5}'))
-    assert [(row["_op"], row["order_id"], row["status"], row["created_at"]) for row in rows] == [("d", 5, None, None)] * 2
+    assert [(row["_op"], row["order_id"], row["status"], row["created_at"]) for row in rows] == [
+        ("d", 5, None, None)
+    ] * 2
 
 
 def test_the_key_may_carry_its_schema(con: duckdb.DuckDBPyConnection) -> None:
@@ -75,11 +84,14 @@ def test_the_key_may_carry_its_schema(con: duckdb.DuckDBPyConnection) -> None:
     assert row["order_id"] == 5
 
 
-def test_tombstones_heartbeats_transactions_and_messages_make_no_row_and_are_counted(con: duckdb.DuckDBPyConnection) -> None:
+def test_tombstones_heartbeats_transactions_and_messages_make_no_row_and_are_counted(
+    con: duckdb.DuckDBPyConnection,
+) -> None:
     begin = {"status": "BEGIN", "id": "5:6", "event_count": None, "ts_ms": 1}
     message = {"op": "m", "ts_ms": 1, "source": source(1), "message": {"prefix": "p", "content": ""}}
     result, rows = decode(con, records(None, {"ts_ms": 1}, begin, message, envelope("c", order(), 1)))
-    assert (result.records, result.tombstones, result.skipped, result.rows) == (5, 1, 3, 1) and len(rows) == 1
+    assert (result.records, result.tombstones, result.skipped, result.rows) == (5, 1, 3, 1)
+    assert len(rows) == 1
 
 
 def test_a_truncate_is_a_row_without_a_key(con: duckdb.DuckDBPyConnection) -> None:
@@ -130,8 +142,11 @@ def test_a_bad_record_keeps_its_place_with_the_reason_and_its_bytes(
     result, rows = decode(con, batch)
     assert (result.rows, result.dead) == (2, 1)
     bad = rows[1]
-    assert bad["_kafka_offset"] == 1 and bad["order_id"] is None and bad["_op"] is None
-    assert bad["_error"]["error_class"] == error_class and message in bad["_error"]["message"]
+    assert bad["_kafka_offset"] == 1
+    assert bad["order_id"] is None
+    assert bad["_op"] is None
+    assert bad["_error"]["error_class"] == error_class
+    assert message in bad["_error"]["message"]
     assert bad["_error"]["contract_version"] == contract().version
     raw = batch["value"][1].as_py()
     assert bad["_raw"] == {"key": b'{"order_id": 1}', "value": raw, "headers": '[["h", "eA=="]]'}
@@ -142,7 +157,9 @@ def test_a_change_without_a_key_is_a_dead_letter(con: duckdb.DuckDBPyConnection)
     assert row["_error"]["error_class"] == "MissingKey"
 
 
-def test_events_that_carry_their_schema_are_decoded_by_it_beside_those_that_do_not(con: duckdb.DuckDBPyConnection) -> None:
+def test_events_that_carry_their_schema_are_decoded_by_it_beside_those_that_do_not(
+    con: duckdb.DuckDBPyConnection,
+) -> None:
     decimal = {"type": "bytes", "name": "org.apache.kafka.connect.data.Decimal", "parameters": {"scale": "2"}}
     columns = [{"field": "total", **decimal}, {"field": "refunded", "type": "string"}]
     schema = {"type": "struct", "fields": [{"field": "after", "type": "struct", "fields": columns}]}

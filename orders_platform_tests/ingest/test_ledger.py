@@ -39,7 +39,7 @@ def foreign_rewrite(table: Table, keep: int | None = None) -> None:
     table.overwrite(content if keep is None else content.slice(0, keep))
 
 
-def test_a_table_without_snapshots_has_an_empty_ledger(shop_topic: Settings, catalog: Catalog) -> None:
+def test_a_table_without_snapshots_has_an_empty_ledger(catalog: Catalog) -> None:
     assert Ledger.read(bronze_table(catalog, contract())) == Ledger()
 
 
@@ -63,21 +63,25 @@ def test_a_rollback_takes_the_ledger_with_it_and_the_records_are_loaded_again(
 
 
 def test_after_a_foreign_compaction_and_expiry_the_tagged_ledger_is_believed(
-    table: Table, shop_topic: Settings, catalog: Catalog
+    table: Table, shop_topic: Settings
 ) -> None:
     foreign_rewrite(table)
     expire(table, keep=1)
-    assert len(table.metadata.snapshots) == 2 and TAG in table.metadata.refs
+    assert len(table.metadata.snapshots) == 2
+    assert TAG in table.metadata.refs
     assert ingest(shop_topic, DAY).rows == 0
     assert len(rows(shop_topic)) == 4
 
 
-def test_a_ledger_that_the_rows_contradict_is_not_believed(table: Table, shop_topic: Settings, catalog: Catalog) -> None:
+def test_a_ledger_that_the_rows_contradict_is_not_believed(
+    table: Table, shop_topic: Settings, catalog: Catalog
+) -> None:
     foreign_rewrite(table, keep=3)
     with pytest.raises(LedgerError, match="does not fit it"):
         ingest(shop_topic, DAY)
     outcome = check_bronze(shop_topic, catalog, contract(), DAY)
-    assert not outcome.passed and "ledger rebuild" in outcome.description
+    assert not outcome.passed
+    assert "ledger rebuild" in outcome.description
 
 
 def test_no_ledger_is_an_error_until_it_is_rebuilt_from_the_rows(
@@ -91,7 +95,8 @@ def test_no_ledger_is_an_error_until_it_is_rebuilt_from_the_rows(
         ingest(shop_topic, DAY)
     rebuilt = rebuild(shop_topic, catalog, contract())
     (topic_id,) = rebuilt.intervals
-    assert rebuilt.of(topic_id, 0).pairs == ((0, 5),) and rebuilt.rows == 4
+    assert rebuilt.of(topic_id, 0).pairs == ((0, 5),)
+    assert rebuilt.rows == 4
     produce(shop_topic, topic, [change(9, 9, at=moment(DAY))])
     result = ingest(shop_topic, DAY)
     assert (result.rows, result.tombstones) == (1, 1)

@@ -16,7 +16,9 @@ def offsets(intervals: Intervals) -> set[int]:
 
 
 @given(pairs, pairs)
-def test_union_difference_and_intersection_are_those_of_sets(left: list[tuple[int, int]], right: list[tuple[int, int]]) -> None:
+def test_union_difference_and_intersection_are_those_of_sets(
+    left: list[tuple[int, int]], right: list[tuple[int, int]]
+) -> None:
     a, b = Intervals(tuple(left)), Intervals(tuple(right))
     assert offsets(a.union(b)) == offsets(a) | offsets(b)
     assert offsets(a.subtract(b)) == offsets(a) - offsets(b)
@@ -37,7 +39,10 @@ def test_neighbours_become_one_interval() -> None:
 def test_ranges_go_to_sets_by_partition_and_back() -> None:
     ranges = [OffsetRange(1, 5, 7), OffsetRange(0, 0, 3), OffsetRange(1, 7, 9)]
     assert flatten(by_partition(ranges)) == (OffsetRange(0, 0, 3), OffsetRange(1, 5, 9))
-    assert subtract(by_partition(ranges), {1: Intervals(((6, 20),))}) == {0: Intervals(((0, 3),)), 1: Intervals(((5, 6),))}
+    assert subtract(by_partition(ranges), {1: Intervals(((6, 20),))}) == {
+        0: Intervals(((0, 3),)),
+        1: Intervals(((5, 6),)),
+    }
 
 
 @pytest.mark.parametrize(("partition", "first", "end"), [(-1, 0, 1), (0, -1, 1), (0, 5, 4)])

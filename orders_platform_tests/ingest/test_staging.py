@@ -17,14 +17,14 @@ from orders_platform.ingest.staging import stage_day, stage_ranges
 from orders_platform.ingest.staging_files import FolderStorage, S3Storage, Storage, storage
 from orders_platform.settings import Settings
 from orders_platform_tests.ingest.broker_admin import settled
-from orders_platform_tests.ingest.events import Record, change, contract, moment, produce, put, transactional
+from orders_platform_tests.ingest.events import Record, change, contract, moment, produce, put, today, transactional
 
 DAY = date(2026, 3, 1)
 NEXT = DAY + timedelta(days=1)
 
 
-def staged(settings: Settings, topic: str) -> list[StagedFile]:
-    return staged_files(storage(settings), topic, KafkaAdmin(settings).topic(topic).topic_id, DAY)
+def staged(settings: Settings, topic: str, day: date = DAY) -> list[StagedFile]:
+    return staged_files(storage(settings), topic, KafkaAdmin(settings).topic(topic).topic_id, day)
 
 
 def test_records_are_staged_byte_for_byte(shop_topic: Settings, topic: str) -> None:
@@ -32,12 +32,14 @@ def test_records_are_staged_byte_for_byte(shop_topic: Settings, topic: str) -> N
     odd = [Record(b"\xff not json", b"\x00"), Record(None, b"k", headers=headers), Record(b"", None)]
     produce(shop_topic, topic, [Record(each.value, each.key, 1, moment(DAY), each.headers) for each in odd])
     result = stage_day(shop_topic, contract(), DAY)
-    assert (result.records, result.ranges) == (3, (OffsetRange(1, 0, 3),)) and result.bytes > 0
+    assert (result.records, result.ranges) == (3, (OffsetRange(1, 0, 3),))
+    assert result.bytes > 0
     (file,) = staged(shop_topic, topic)
     rows = read(storage(shop_topic), file).to_pylist()
     assert [(row["key"], row["value"]) for row in rows] == [(b"\x00", b"\xff not json"), (b"k", None), (None, b"")]
     assert [row["headers"] for row in rows] == [None, '[["h", "AP8="], ["h", ""]]', None]
-    assert {row["timestamp"] for row in rows} == {moment(DAY)} and {row["partition"] for row in rows} == {1}
+    assert {row["timestamp"] for row in rows} == {moment(DAY)}
+    assert {row["partition"] for row in rows} == {1}
 
 
 def test_only_what_is_not_staged_yet_is_staged(shop_topic: Settings, topic: str) -> None:
@@ -48,30 +50,34 @@ def test_only_what_is_not_staged_yet_is_staged(shop_topic: Settings, topic: str)
     assert stage_day(shop_topic, contract(), DAY, until={}).records == 0
 
 
-def test_a_range_that_ends_in_an_aborted_transaction_is_complete_without_its_records(shop_topic: Settings, topic: str) -> None:
-    produce(shop_topic, topic, [change(1, 1, at=moment(DAY))])
+def test_a_range_that_ends_in_an_aborted_transaction_is_complete_without_its_records(
+    shop_topic: Settings, topic: str
+) -> None:
+    produce(shop_topic, topic, [change(1, 1)])
     producer = transactional(shop_topic, f"aborted-{topic}")
     for finish in (producer.abort_transaction, producer.commit_transaction, producer.abort_transaction):
         producer.begin_transaction()
-        put(producer, topic, [change(2, 2, at=moment(DAY)), change(3, 3, partition=1, at=moment(DAY))])
+        put(producer, topic, [change(2, 2), change(3, 3, partition=1)])
         assert producer.flush(30) == 0
         finish(30)
     settled(shop_topic, topic)
-    result = stage_day(shop_topic, contract(), DAY)
-    assert result.ranges == (OffsetRange(0, 0, 7), OffsetRange(1, 0, 6)) and result.records == 3
-    assert stage_day(shop_topic, contract(), DAY).ranges == ()
+    result = stage_day(shop_topic, contract(), today())
+    assert result.ranges == (OffsetRange(0, 0, 7), OffsetRange(1, 0, 6))
+    assert result.records == 3
+    assert stage_day(shop_topic, contract(), today()).ranges == ()
 
 
 def test_a_range_without_any_record_is_an_empty_file(shop_topic: Settings, topic: str) -> None:
     producer = transactional(shop_topic, f"nothing-{topic}")
     producer.begin_transaction()
-    put(producer, topic, [change(1, 1, at=moment(DAY))])
+    put(producer, topic, [change(1, 1)])
     assert producer.flush(30) == 0
     producer.abort_transaction(30)
     settled(shop_topic, topic)
-    assert stage_day(shop_topic, contract(), DAY).records == 0
-    (file,) = staged(shop_topic, topic)
-    assert file.range == OffsetRange(0, 0, 2) and read(storage(shop_topic), file).num_rows == 0
+    assert stage_day(shop_topic, contract(), today()).records == 0
+    (file,) = staged(shop_topic, topic, today())
+    assert file.range == OffsetRange(0, 0, 2)
+    assert read(storage(shop_topic), file).num_rows == 0
 
 
 def test_overlapping_files_of_racing_runs_agree(shop_topic: Settings, topic: str) -> None:
@@ -82,7 +88,8 @@ def test_overlapping_files_of_racing_runs_agree(shop_topic: Settings, topic: str
     files = staged(shop_topic, topic)
     assert by_partition(file.range for file in files) == {0: Intervals(((0, 6),))}
     both = [sliced(read(place, file), 2, 4) for file in files]
-    assert both[0] == both[1] and staged_days(place, topic, log.topic_id) == [DAY]
+    assert both[0] == both[1]
+    assert staged_days(place, topic, log.topic_id) == [DAY]
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "renamed"])
@@ -120,12 +127,15 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
 
 def test_a_name_is_given_once_and_can_be_freed(place: Storage) -> None:
     assert place.names("t/a") == place.folders("t") == []
-    assert place.put("t/a/x", pa.py_buffer(b"1")) and place.put("t/b/y", pa.py_buffer(b"2"))
+    assert place.put("t/a/x", pa.py_buffer(b"1"))
+    assert place.put("t/b/y", pa.py_buffer(b"2"))
     assert not place.put("t/a/x", pa.py_buffer(b"3"))
     assert place.read("t/a/x").to_pybytes() == b"1"
-    assert place.names("t/a") == ["x"] and place.folders("t") == ["a", "b"]
+    assert place.names("t/a") == ["x"]
+    assert place.folders("t") == ["a", "b"]
     aside = place.set_aside("t/a/x")
-    assert place.names("t/a") == [] and place.read(aside).to_pybytes() == b"1"
+    assert place.names("t/a") == []
+    assert place.read(aside).to_pybytes() == b"1"
     assert place.put("t/a/x", pa.py_buffer(b"3"))
     with pytest.raises(FileNotFoundError):
         place.read("t/a/nothing")

@@ -17,6 +17,7 @@ from orders_platform.settings import Settings
 from orders_platform_tests.ingest.broker_admin import add_partitions, drop_topic, make_topic, settings_of
 from orders_platform_tests.ingest.events import contract
 
+
 def test_topics_are_made_once_with_the_brokers_clock(broker: Settings) -> None:
     settings = broker.model_copy(update={"topic_prefix": f"t{uuid.uuid4().hex[:8]}"})
     made = create_topics(settings, load_contracts())
@@ -47,7 +48,9 @@ def test_a_missing_topic_is_named(shop_topic: Settings) -> None:
 
 def test_a_dead_broker_is_an_error_within_the_time_allowed(settings: Settings) -> None:
     started = time.monotonic()
-    with pytest.raises(BrokerUnavailableError, match=f"127.0.0.1:{settings.ports.kafka} did not answer within 1.5 s"):
+    with pytest.raises(
+        BrokerUnavailableError, match=rf"127\.0\.0\.1:{settings.ports.kafka} did not answer within 1\.5 s"
+    ):
         KafkaAdmin(settings, seconds=1.5).topic("orders.public.orders")
     assert time.monotonic() - started < 4
 
@@ -55,7 +58,7 @@ def test_a_dead_broker_is_an_error_within_the_time_allowed(settings: Settings) -
 def test_producers_that_may_write_any_timestamp_are_refused(broker: Settings) -> None:
     settings = broker.model_copy(update={"topic_prefix": f"t{uuid.uuid4().hex[:8]}"})
     name = make_topic(settings, **{"message.timestamp.after.max.ms": str(400 * 86_400_000)})
-    with pytest.raises(UnboundedTimestampsError, match="message.timestamp.after.max.ms"):
+    with pytest.raises(UnboundedTimestampsError, match=r"message\.timestamp\.after"):
         KafkaAdmin(settings).refuse_unbounded_timestamps(name)
 
 
