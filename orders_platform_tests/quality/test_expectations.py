@@ -1,0 +1,56 @@
+"""Expectations made from the contracts: met by good rows, and broken by name."""
+
+from __future__ import annotations
+
+import pytest
+from pyiceberg.catalog import Catalog
+
+from orders_platform.quality.expectations import check_expectations, expectations
+from orders_platform.settings import Settings
+from orders_platform_tests.quality.copied_silver import contract_of, damaged
+
+pytest.importorskip("great_expectations")
+
+
+def test_a_contract_becomes_expectations() -> None:
+    suite = expectations(contract_of("orders"))
+    found = [(e.expectation_type, e.configuration.kwargs.get("column")) for e in suite.expectations]
+    assert ("expect_column_values_to_not_be_null", "total") in found
+    assert ("expect_column_values_to_be_in_set", "status") in found
+    assert ("expect_column_values_to_be_unique", "order_id") in found
+
+
+@pytest.mark.parametrize("table", ["orders", "inventory"])
+def test_good_rows_meet_them(copied_shop: Settings, catalog: Catalog, table: str) -> None:
+    outcome = check_expectations(copied_shop, catalog, contract_of(table))
+    assert outcome.passed, outcome.description
+    assert int(outcome.metadata["rows"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("table", "select", "sentence"),
+    [
+        (
+            "orders",
+            "SELECT * REPLACE (CASE WHEN order_id = 3 THEN 'lost' ELSE status END AS status) FROM t",
+            "expect_column_values_to_be_in_set of status: 1 rows break it",
+        ),
+        (
+            "orders",
+            "SELECT * REPLACE (CASE WHEN order_id < 3 THEN NULL ELSE currency END AS currency) FROM t",
+            "expect_column_values_to_not_be_null of currency: 2 rows break it",
+        ),
+        (
+            "inventory",
+            "(FROM t) UNION ALL (FROM t ORDER BY product_id LIMIT 1)",
+            "expect_compound_columns_to_be_unique of warehouse_id, product_id: 2 rows break it",
+        ),
+    ],
+    ids=["value not accepted", "required value missing", "key repeated"],
+)
+def test_broken_rows_are_counted_by_expectation(
+    copied_shop: Settings, catalog: Catalog, table: str, select: str, sentence: str
+) -> None:
+    with damaged(copied_shop, catalog, f"silver.{table}", select):
+        outcome = check_expectations(copied_shop, catalog, contract_of(table))
+    assert (outcome.passed, outcome.description) == (False, sentence)
