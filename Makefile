@@ -30,10 +30,10 @@ demo: $(INSTALLED) $(MANIFEST) ## Run the main job end to end on live changes, p
 dev: $(INSTALLED) $(MANIFEST) ## Start the stack and the Dagster UI on it; SHOP=50 adds a shop writing 50 changes/s (Ctrl-C ends UI and shop)
 	@$(BIN)/orders-platform up
 	@read -r port home < <($(BIN)/python -c 'from orders_platform.settings import load; s = load(); print(s.ports.dagster, s.home)'); \
-	mkdir -p "$$home/dagster" "$$home/log"; \
+	mkdir -p "$$home/dagster" "$$home/logs"; \
 	cp deploy/dagster/dagster.yaml "$$home/dagster/dagster.yaml"; \
 	shop=; trap 'if [ -n "$$shop" ]; then kill "$$shop" 2>/dev/null || true; fi; echo "The stack still runs: make down stops it."' EXIT; \
-	if [ -n "$(SHOP)" ]; then $(BIN)/orders-platform shop --rate "$(SHOP)" > "$$home/log/shop.log" 2>&1 & shop=$$!; fi; \
+	if [ -n "$(SHOP)" ]; then $(BIN)/orders-platform shop --rate "$(SHOP)" > "$$home/logs/shop.log" 2>&1 & shop=$$!; fi; \
 	DAGSTER_HOME="$$home/dagster" $(BIN)/dagster dev --workspace workspace.yaml --port "$$port" $(ARGS)
 SHOP ?=
 
