@@ -25,10 +25,9 @@ from orders_platform.settings import CATALOG, Settings
 TABLE_PROPERTIES: Mapping[str, str] = {
     "format-version": "2",
     "write.parquet.compression-codec": "zstd",
-    # Commits stay as cheap as the first: few manifests, each small enough to rewrite, and metadata files that go.
+    # Commits stay as cheap as the first: few manifests, and metadata files that go.
     "commit.manifest-merge.enabled": "true",
     "commit.manifest.min-count-to-merge": "20",
-    "commit.manifest.target-size-bytes": str(256 * 1024),
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
     # Snapshots are expired by the writer; a foreign tool that honours these keeps as many.

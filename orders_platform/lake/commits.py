@@ -8,8 +8,10 @@ is ever deleted: whoever planned the commit reloads the table and plans again fr
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import log
 
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntry, ManifestEntryStatus, ManifestFile
@@ -24,7 +26,7 @@ from pyiceberg.table.update import (
     TableRequirement,
     TableUpdate,
 )
-from pyiceberg.table.update.snapshot import _MergeAppendFiles
+from pyiceberg.table.update.snapshot import _ManifestMergeManager, _MergeAppendFiles
 
 from orders_platform.fault_points import FaultPoint, reach
 
@@ -184,7 +186,7 @@ class _Unchanged(Transaction):
 
 
 class _ConditionalCommit(_MergeAppendFiles):
-    """Writes the manifests of one commit. Adds and removes files, and merges small manifests in both cases.
+    """Writes the manifests of one commit. Adds and removes files, and merges manifests in both cases.
 
     PyIceberg's overwrite keeps a manifest for every commit that removed files, its merging append removes nothing.
     """
@@ -237,6 +239,25 @@ class _ConditionalCommit(_MergeAppendFiles):
 
     def _existing_manifests(self) -> list[ManifestFile]:
         return self._kept
+
+    def _process_manifests(self, manifests: list[ManifestFile]) -> list[ManifestFile]:
+        """Merges manifests when there are enough of about the same size: an entry is copied two or three times in all.
+
+        PyIceberg fills manifests up to a size, and copies one that is nearly full again and again, at every commit.
+        """
+        tiers: dict[tuple[int, int], list[ManifestFile]] = defaultdict(list)
+        kept: list[ManifestFile] = []
+        for manifest in manifests:
+            live = (manifest.added_files_count or 0) + (manifest.existing_files_count or 0)
+            if live:
+                tiers[manifest.partition_spec_id, int(log(live, self._min_count_to_merge))].append(manifest)
+            else:
+                kept.append(manifest)
+        merging = _ManifestMergeManager(self._target_size_bytes, self._min_count_to_merge, self._merge_enabled, self)
+        for (spec_id, _), tier in tiers.items():
+            full = self._merge_enabled and len(tier) >= self._min_count_to_merge
+            kept += [merging._create_manifest(spec_id, tier)] if full else tier
+        return kept
 
     def _rewritten(self, manifest: ManifestFile, entries: Sequence[ManifestEntry]) -> ManifestFile:
         with self.new_manifest_writer(self.spec(manifest.partition_spec_id)) as writer:
