@@ -225,11 +225,10 @@ class _Load:
                 tombstones=decoded.tombstones,
                 skipped=decoded.skipped,
             )
-            con.execute(f"CREATE OR REPLACE TEMP TABLE bronze_rows AS {decoded.sql}")
-            highest.update(check_positions(con, "bronze_rows", before, firsts, known, log.name))
+            highest.update(check_positions(con, decoded.positions_sql, before, firsts, known, log.name))
             # Within this load, what follows is compared with what was just read.
             before.update({p: (0, position) for p, position in highest.items()})
-            files += write_files(con, table, "SELECT * FROM bronze_rows", partition=self.day)
+            files += write_files(con, table, decoded.sql, partition=self.day)
         return files, counts, highest
 
     def _batches(self, slices: Sequence[Slice]) -> Iterator[pa.Table]:

@@ -44,12 +44,16 @@ RECORDS = pa.schema(_FIELDS)
 """Records as they are staged and decoded."""
 
 
+POSITIONS = """(SELECT partition AS _kafka_partition, "offset" AS _kafka_offset, op AS _op, commit_pos AS _commit_pos,
+    lsn AS _lsn, tx_id AS _tx_id, snapshot AS _snapshot FROM changes WHERE _problem IS NULL AND NOT _skipped)"""
+
+
 @dataclass(frozen=True)
 class Decoded:
     """Counts of one batch, and a query for its rows with the columns of the bronze table in order.
 
-    records = rows + dead + tombstones + skipped. The query reads temporary tables of the connection, which the next
-    batch replaces.
+    records = rows + dead + tombstones + skipped. `positions_sql` is a FROM item of the good rows' places in the order
+    of changes. Both read temporary tables of the connection, which the next batch replaces.
     """
 
     records: int
@@ -58,6 +62,7 @@ class Decoded:
     tombstones: int
     skipped: int
     sql: str
+    positions_sql: str = POSITIONS
 
 
 class Decoder:
@@ -91,6 +96,8 @@ class Decoder:
     def _decode_wrapped(self) -> None:
         """Adds the events that carry their schema: each schema tells how its events are encoded."""
         con, contract = self._con, self._contract
+        if not con.execute("SELECT 1 FROM envelopes WHERE e.payload IS NOT NULL LIMIT 1").fetchall():
+            return
         schemas = con.execute(
             """SELECT DISTINCT json_extract(decode(r.value), '$.schema')::VARCHAR
             FROM records r JOIN envelopes USING (partition, "offset") WHERE e.payload IS NOT NULL"""

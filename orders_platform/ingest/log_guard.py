@@ -51,7 +51,7 @@ def refuse_lost(log: TopicLog, lost: Mapping[int, Intervals]) -> None:
 
 
 def gone_from_log(log: TopicLog, ledger: Ledger, origins: Mapping[int, int]) -> dict[int, Intervals]:
-    """Offsets from the first sight of the topic to the start of its log that were never loaded (staging may have them)."""
+    """Offsets from the first sight of the topic to the start of its log that were never loaded; they may be staged."""
     gone = {
         partition: Intervals(((origins[partition], max(origins[partition], bounds.start)),))
         for partition, bounds in log.partitions.items()
