@@ -57,6 +57,9 @@ class Contract:
     history: bool = False
     order_date_column: str | None = None
     latency_minutes: int = 5
+    dead_letter_count: int = 10
+    dead_letter_share: float = 0.001
+    """A day with more dead letters than the count, and with more than the share of its records, stops the table."""
 
     def column(self, name: str) -> Column:
         """The column of that name. Raises `KeyError`."""

@@ -67,6 +67,8 @@ def _contract(document: Mapping[str, Any]) -> Contract:
         description=document.get("description", {}).get("purpose", ""),
         history=bool(extra.get("history", False)),
         order_date_column=extra.get("orderDateColumn"),
+        dead_letter_count=int(extra.get("deadLetterCount", Contract.dead_letter_count)),
+        dead_letter_share=float(extra.get("deadLetterShare", Contract.dead_letter_share)),
         latency_minutes=next((s["value"] for s in document.get("slaProperties", []) if s["property"] == "latency"), 5),
     )
     _check(contract)
@@ -103,5 +105,7 @@ def _check(contract: Contract) -> None:
             raise ValueError(f"column {column.name!r}: a key cannot be masked")
         if column.type != "string" and column.masking:
             raise ValueError(f"column {column.name!r}: only text can be masked, not {column.source_type}")
+    if contract.dead_letter_count < 0 or not 0 <= contract.dead_letter_share <= 1:
+        raise ValueError("deadLetterCount must not be negative, and deadLetterShare must be between 0 and 1")
     if contract.order_date_column and contract.order_date_column not in names:
         raise ValueError(f"orderDateColumn {contract.order_date_column!r} is not a column")

@@ -23,6 +23,7 @@ from orders_platform.contracts import Contract
 from orders_platform.fault_points import FaultPoint
 from orders_platform.ingest.boundaries import TopicMemory
 from orders_platform.ingest.cover import Slice, cover_day
+from orders_platform.ingest.dead_letters import DEAD
 from orders_platform.ingest.decoding import Decoder
 from orders_platform.ingest.errors import CommitRefusedError, StagedFileError
 from orders_platform.ingest.kafka_admin import KafkaAdmin, TopicLog
@@ -70,7 +71,7 @@ def bronze_table(catalog: Catalog, contract: Contract) -> Table:
         contract.bronze_table,
         bronze_schema(contract),
         partition_by="_ingest_day",
-        bounds=["_kafka_partition", "_kafka_offset", "_lsn"],
+        bounds=["_kafka_partition", "_kafka_offset", "_lsn", DEAD],
     )
 
 

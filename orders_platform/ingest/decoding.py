@@ -238,6 +238,7 @@ def _bronze_sql(contract: Contract, topic_id: str, ingest_day: date) -> str:
     columns = [f"v{i} AS {_name(column.name)}" for i, column in enumerate(contract.columns)]
     raw_type = "STRUCT(key BLOB, value BLOB, headers VARCHAR)"
     error_type = "STRUCT(stage VARCHAR, error_class VARCHAR, message VARCHAR, contract_version VARCHAR)"
+    discarded_type = 'STRUCT(reason VARCHAR, "by" VARCHAR, "at" TIMESTAMPTZ)'
     dead_columns = [f"NULL AS {_name(column.name)}" for column in contract.columns]
     return f"""
     WITH place AS (SELECT {quoted(topic_id)} AS topic_id, DATE {quoted(ingest_day.isoformat())} AS ingest_day)
@@ -247,7 +248,8 @@ def _bronze_sql(contract: Contract, topic_id: str, ingest_day: date) -> str:
         source_ts AS _source_ts, snapshot AS _snapshot, topic_id AS _topic_id,
         partition::INTEGER AS _kafka_partition, "offset" AS _kafka_offset, timestamp::TIMESTAMPTZ AS _kafka_ts,
         ingest_day AS _ingest_day,
-        unavailable AS _unavailable, old_key AS _old_key, NULL::{error_type} AS _error, NULL::{raw_type} AS _raw
+        unavailable AS _unavailable, old_key AS _old_key, NULL::{error_type} AS _error, NULL::{raw_type} AS _raw,
+        NULL::{discarded_type} AS _discarded
     FROM changes, place WHERE _problem IS NULL AND NOT _skipped
     UNION ALL
     SELECT {", ".join(dead_columns)},
@@ -256,7 +258,7 @@ def _bronze_sql(contract: Contract, topic_id: str, ingest_day: date) -> str:
         NULL, c.old_key,
         {{'stage': 'decode', 'error_class': c._problem.error_class, 'message': c._problem.message,
           'contract_version': {quoted(contract.version)}}},
-        {{'key': r.key, 'value': r.value, 'headers': r.headers}}
+        {{'key': r.key, 'value': r.value, 'headers': r.headers}}, NULL
     FROM place, changes c JOIN records r ON c.partition = r.partition AND c."offset" = r."offset"
     WHERE c._problem IS NOT NULL
     ) ORDER BY _kafka_partition, _kafka_offset"""

@@ -39,6 +39,10 @@ class PositionFellError(IngestError):
     """A commit position below an earlier one of its partition that is no redelivery: PostgreSQL went back in time."""
 
 
+class TooManyDeadLettersError(IngestError):
+    """Too large a part of a day could not be decoded: what would be built on the rest would be wrong."""
+
+
 class StagedFileError(IngestError):
     """A staged file, `name`, is not what its name says: cut, altered or of another topic."""
 

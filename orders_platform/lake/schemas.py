@@ -98,11 +98,12 @@ def bronze_schema(contract: Contract) -> Schema:
     """Every change as it arrived: the contract's columns, where and when it happened, and why it could not be read.
 
     `_unavailable` names the columns whose value did not travel (Debezium's placeholder); `_error` and `_raw` are null
-    on rows that could be decoded.
+    on rows that could be decoded, `_discarded` on all but the dead letters that somebody has discarded.
     """
     ids = _Ids()
     error = {"stage": "string", "error_class": "string", "message": "string", "contract_version": "string"}
     raw = {"key": "binary", "value": "binary", "headers": "string"}
+    discarded = {"reason": "string", "by": "string", "at": "timestamptz"}
     return Schema(
         *(_field(ids, column.name, column.type, column.description) for column in contract.columns),
         _field(ids, "_op", "string", "c, u, d, r (snapshot read) or t (truncate)"),
@@ -121,6 +122,7 @@ def bronze_schema(contract: Contract) -> Schema:
         _field(ids, "_old_key", "string", "JSON of the key that the row had before"),
         _struct(ids, "_error", error, "why the record could not be decoded"),
         _struct(ids, "_raw", raw, "the record as it arrived, where it could not be decoded"),
+        _struct(ids, "_discarded", discarded, "who decided that such a record is of no use, when and why"),
     )
 
 

@@ -11,7 +11,7 @@ from pyiceberg.catalog import Catalog
 
 from orders_platform.fault_points import FaultPoint
 from orders_platform.ingest.bronze import bronze_table, load_day
-from orders_platform.ingest.dead_letters import count_dead_letters, list_dead_letters, show_dead_letter
+from orders_platform.ingest.dead_letters import Selection, count_dead_letters, list_dead_letters, show_dead_letter
 from orders_platform.ingest.errors import (
     OffsetsResetError,
     PositionFellError,
@@ -159,9 +159,9 @@ def test_dead_letters_keep_place_reason_and_bytes_and_the_rest_goes_on(
     assert (letter.value, letter.headers) == (b"{broken", '[["h", "eA=="]]')
     assert letter.to_dict()["value"] == "e2Jyb2tlbg=="
     assert letter.timestamp == moment(DAY)
-    found = list_dead_letters(shop_topic, catalog, contract(), day=DAY, error_class="ValueOutOfRange")
+    found = list_dead_letters(shop_topic, catalog, contract(), Selection(DAY, "ValueOutOfRange"))
     assert [each.offset for each in found] == [2]
-    assert list_dead_letters(shop_topic, catalog, contract(), day=NEXT) == []
+    assert list_dead_letters(shop_topic, catalog, contract(), Selection(NEXT)) == []
     assert list_dead_letters(shop_topic, catalog, contract("customers")) == []
     assert_sound(shop_topic, catalog, DAY)
 

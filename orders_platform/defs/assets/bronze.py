@@ -12,6 +12,7 @@ from orders_platform.defs.partitions import DAYS
 from orders_platform.defs.resources.platform import Platform
 
 LEDGER_CHECK = "holds_exactly_the_ledger"
+DEAD_LETTERS_CHECK = "few_dead_letters"
 
 
 def bronze_asset(contract: Contract) -> dg.AssetsDefinition:
@@ -37,13 +38,20 @@ def bronze_asset(contract: Contract) -> dg.AssetsDefinition:
             )
         ],
         check_specs=[
-            daily_check(name, LEDGER_CHECK, "The day's rows cover the offsets of the ledger: each once, none missing.")
+            daily_check(name, LEDGER_CHECK, "The day's rows cover the offsets of the ledger: each once, none missing."),
+            daily_check(
+                name,
+                DEAD_LETTERS_CHECK,
+                f"Records that could not be decoded warn; more than {contract.dead_letter_count} of a day, and more"
+                f" than {contract.dead_letter_share:.2%} of its records, stop what follows.",
+            ),
         ],
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=name,
     )
     def load(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> Iterator[Event]:
         from orders_platform.ingest.bronze import load_day
+        from orders_platform.ingest.dead_letter_limit import check_dead_letters
         from orders_platform.ingest.ledger_check import check_bronze
 
         def do(day: date) -> DayResult:
@@ -58,7 +66,10 @@ def bronze_asset(contract: Contract) -> dg.AssetsDefinition:
                     "offsets": sum(each.offsets for each in result.ranges),
                     "snapshot_id": str(result.snapshot_id or ""),
                 },
-                {LEDGER_CHECK: outcome},
+                {
+                    LEDGER_CHECK: outcome,
+                    DEAD_LETTERS_CHECK: check_dead_letters(platform.settings, platform.catalog, contract, day),
+                },
             )
 
         yield from each_day(context, name, do)

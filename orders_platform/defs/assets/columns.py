@@ -29,6 +29,7 @@ BRONZE = {
     "_old_key": ("string", "Key before a change of the primary key, as JSON."),
     "_error": ("struct", "Why the record could not be decoded: stage, class, message, contract version."),
     "_raw": ("struct", "Key, value and headers of such a record, as they came."),
+    "_discarded": ("struct", "Who decided that such a record is of no use, when and why."),
 }
 SILVER = {
     "_deleted": ("boolean", "The row was deleted in the shop."),

@@ -48,11 +48,13 @@ def silver_asset(contract: Contract) -> dg.AssetsDefinition:
         pool=name,
     )
     def merge(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> Iterator[Event]:
+        from orders_platform.ingest.dead_letter_limit import refuse_too_many
         from orders_platform.lake.audit import check_silver, mark_audited
         from orders_platform.lake.silver import merge_silver
 
         started = monotonic()
         with retried(context):
+            refuse_too_many(platform.settings, platform.catalog, contract)
             result = merge_silver(platform.settings, platform.catalog, contract)
             outcome = check_silver(platform.settings, platform.catalog, contract)
             if outcome.passed and (checked := outcome.metadata.get("snapshot_id")):

@@ -5,7 +5,7 @@ another one failed. The functions here record each day's rows, metadata and chec
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from time import monotonic
@@ -124,6 +124,7 @@ def _evaluations(
             asset_key=key,
             check_name=name,
             passed=outcome.passed,
+            severity=_severity([outcome]),
             description=outcome.description,
             metadata=dict(outcome.metadata),
             target_materialization_data=target,
@@ -140,6 +141,7 @@ def _aggregate(key: dg.AssetKey, name: str, outcomes: Mapping[date, CheckOutcome
             asset_key=key,
             check_name=name,
             passed=outcome.passed,
+            severity=_severity([outcome]),
             description=outcome.description,
             metadata=dict(outcome.metadata),
         )
@@ -148,6 +150,14 @@ def _aggregate(key: dg.AssetKey, name: str, outcomes: Mapping[date, CheckOutcome
         asset_key=key,
         check_name=name,
         passed=not bad,
+        severity=_severity(outcomes.values()),
         description=f"failed for {', '.join(bad)}" if bad else f"passed for each of {len(outcomes)} days",
         metadata={"days": len(outcomes), "failed_days": len(bad)},
     )
+
+
+def _severity(outcomes: Iterable[CheckOutcome]) -> dg.AssetCheckSeverity:
+    """What a failure means: a blocking check holds back what follows unless all failures only warn."""
+    failed = [outcome for outcome in outcomes if not outcome.passed]
+    only_warnings = bool(failed) and all(outcome.warns_only for outcome in failed)
+    return dg.AssetCheckSeverity.WARN if only_warnings else dg.AssetCheckSeverity.ERROR
