@@ -86,7 +86,11 @@ class Player:
 
     def prepare(self) -> None:
         """Topics whose records carry the times that the history gives them, so that it spans days; a database."""
-        config = {"message.timestamp.type": "CreateTime", "message.timestamp.after.max.ms": str(HOUR_MS)}
+        config = {
+            "message.timestamp.type": "CreateTime",
+            "message.timestamp.after.max.ms": str(HOUR_MS),
+            "retention.ms": "-1",  # a long history starts further back than any retention reaches
+        }
         topics = [
             NewTopic(c.topic(self.settings.topic_prefix), num_partitions=3, config=config) for c in self._contracts
         ]

@@ -52,8 +52,12 @@ def damaged(settings: Settings, catalog: Catalog, identifier: str, select: str) 
     assert whole is not None
     with connect(settings) as con:
         _replace(catalog, identifier, f"WITH t AS (FROM {scan_sql(table)}) {select}", con)
-    yield
-    catalog.load_table(identifier).manage_snapshots().set_current_snapshot(whole.snapshot_id).commit()
+    try:
+        yield
+    finally:
+        catalog.load_table(identifier).manage_snapshots().set_current_snapshot(whole.snapshot_id).commit()
+        if identifier.startswith("silver."):
+            move_ref(catalog.load_table(identifier), "audited", whole.snapshot_id)
 
 
 def _replace(catalog: Catalog, identifier: str, query: str, con: Any) -> None:

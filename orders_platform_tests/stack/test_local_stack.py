@@ -96,7 +96,7 @@ def test_two_who_start_it_at_the_same_time_get_one_stack(troubled_stack: Setting
         thread.join(120)
     assert status(troubled_stack).healthy
     folder = str(troubled_stack.home / "clickhouse" / "data")
-    assert sum(folder in process.info["cmdline"] for process in psutil.process_iter(["cmdline"])) == 1
+    assert sum(folder in (process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])) == 1
 
 
 @pytest.mark.parametrize("name", ["postgres", "connect", "clickhouse", "kafka"])
