@@ -12,3 +12,10 @@ ORDER_DATES = dg.define_asset_job(
     selection=dg.AssetSelection.groups("gold", "serving"),
     description="Stale order dates, through gold to ClickHouse.",
 )
+RECONCILIATION = dg.define_asset_job(
+    "reconciliation",
+    # The checks of assets that no run of ours makes: the shop's tables.
+    selection=dg.AssetSelection.all_asset_checks()
+    - dg.AssetSelection.groups("ingest", "bronze", "silver", "gold", "serving"),
+    description="A slice of each of the shop's tables beside silver's.",
+)

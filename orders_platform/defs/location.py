@@ -11,12 +11,15 @@ from orders_platform.defs.assets.clickhouse import clickhouse_asset
 from orders_platform.defs.assets.dbt_manifest import read_models
 from orders_platform.defs.assets.gold import gold_assets
 from orders_platform.defs.assets.kafka import kafka_asset
+from orders_platform.defs.assets.postgres import postgres_asset
 from orders_platform.defs.assets.silver import silver_asset
 from orders_platform.defs.assets.staging import staging_asset
 from orders_platform.defs.automation.failure_alerts import failed_runs
+from orders_platform.defs.automation.hourly_reconciliation import hourly_reconciliation
 from orders_platform.defs.automation.kafka_lag import kafka_lag
 from orders_platform.defs.automation.stale_dates import stale_order_dates
-from orders_platform.defs.jobs import INGEST, ORDER_DATES
+from orders_platform.defs.checks.reconciliation import reconciliation_check
+from orders_platform.defs.jobs import INGEST, ORDER_DATES, RECONCILIATION
 from orders_platform.defs.resources.platform import Platform
 from orders_platform.lake.gold_models import MANIFEST
 
@@ -31,6 +34,7 @@ def build_location(platform: Platform, manifest: Path = MANIFEST) -> dg.Definiti
     models = read_models(manifest)
     return dg.Definitions(
         assets=[
+            *(postgres_asset(contract) for contract in contracts),
             *(kafka_asset(contract, platform.settings) for contract in contracts),
             *(staging_asset(contract) for contract in contracts),
             *(bronze_asset(contract) for contract in contracts),
@@ -38,8 +42,10 @@ def build_location(platform: Platform, manifest: Path = MANIFEST) -> dg.Definiti
             gold_assets(models),
             clickhouse_asset(owner=contracts[0].owner),
         ],
-        jobs=[INGEST, ORDER_DATES],
+        asset_checks=[reconciliation_check(contract) for contract in contracts],
+        jobs=[INGEST, ORDER_DATES, RECONCILIATION],
         sensors=[kafka_lag, stale_order_dates, failed_runs],
+        schedules=[hourly_reconciliation],
         resources={"platform": platform, **({"s3": platform.s3} if platform.s3 else {})},
         # An interpreter a step would cost more than the steps of a micro-batch.
         executor=dg.in_process_executor,

@@ -61,9 +61,9 @@ def compare(con: DuckDBPyConnection, pair: Pair, patience: Patience, limit: int)
         pair.expected.load(con, expected_table, select)
     pair.found.load(con, _FOUND, select)
     differences = differing(con, pair.shape, expected_table, _FOUND)
-    looks = 1
+    looks, passed = 1, False
     if len(differences) > MAX_WATCHED_KEYS:
-        fence, passed = pair.make_fence(), False
+        fence = pair.make_fence()
         while len(differences) > MAX_WATCHED_KEYS and not passed and time.monotonic() < deadline:
             time.sleep(max(patience.interval_seconds, (time.monotonic() - start) / looks))
             passed = fence()
@@ -77,6 +77,7 @@ def compare(con: DuckDBPyConnection, pair: Pair, patience: Patience, limit: int)
     looks += watch.until_decided(con, pair, patience, deadline)
     unwatched = max(0, len(differences) - MAX_WATCHED_KEYS)
     named = _describe(con, pair, watch, limit)
+    undecided = sum(not watched.is_certain for watched in watch.keys.values())
     return TableComparison(
         table=pair.found.name,
         source=pair.expected.name,
@@ -84,6 +85,7 @@ def compare(con: DuckDBPyConnection, pair: Pair, patience: Patience, limit: int)
         source_rows=source_rows,
         differing=len(watch.keys) + unwatched,
         differences=named,
+        undecided=undecided + (0 if passed else unwatched),
         looks=looks,
         seconds=time.monotonic() - start,
     )

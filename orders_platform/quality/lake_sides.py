@@ -17,20 +17,22 @@ from orders_platform.lake.schemas import quoted
 from orders_platform.quality import gold_rows
 from orders_platform.quality.errors import NotLoadedError
 from orders_platform.quality.gold_inputs import INPUTS, GoldInputs
+from orders_platform.quality.key_range import EVERYTHING, KeyRange
 from orders_platform.quality.sides import QuerySide, RowShape
 from orders_platform.quality.text_form import lake_text, typed_text
 from orders_platform.serving.client import open_client
 from orders_platform.settings import Settings
 
 
-def silver_side(catalog: Catalog, contract: Contract) -> QuerySide:
-    """Silver's current rows, at its newest snapshot each time."""
+def silver_side(catalog: Catalog, contract: Contract, within: KeyRange = EVERYTHING) -> QuerySide:
+    """Silver's current rows, or those of a range of keys, at its newest snapshot each time."""
     shape = RowShape(contract.key, contract.column_names)
     types = {column.name: column.masked_type for column in contract.columns}
 
     def query(_: DuckDBPyConnection) -> str:
         rows = scan_sql(load(catalog, contract.silver_table))
-        return f"SELECT {_texts(shape.columns, types)} FROM {rows} WHERE _deleted IS FALSE"
+        where = f"_deleted IS FALSE AND {within.duckdb(contract)}"
+        return f"SELECT {_texts(shape.columns, types)} FROM {rows} WHERE {where}"
 
     return QuerySide(contract.silver_table, shape, query)
 

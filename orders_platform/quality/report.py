@@ -50,8 +50,9 @@ class RowDifference:
 class TableComparison:
     """One table against its source.
 
-    `differing` counts keys, `differences` names the first of them. `looks` is how often keys that differed were looked
-    at; one look means that both sides agreed at once.
+    `differing` counts keys, `differences` names the first of them. Of `undecided` ones among them it is not known
+    whether the table is wrong or only late: it did not take over in time what its source held when they were found.
+    `looks` is how often keys that differed were looked at; one look means that both sides agreed at once.
     """
 
     table: str
@@ -60,6 +61,7 @@ class TableComparison:
     source_rows: int
     differing: int = 0
     differences: tuple[RowDifference, ...] = ()
+    undecided: int = 0
     looks: int = 1
     seconds: float = 0.0
 
@@ -67,15 +69,21 @@ class TableComparison:
     def equal(self) -> bool:
         return self.differing == 0
 
+    @property
+    def is_certain(self) -> bool:
+        """Whether what differs is wrong for certain, and not only late."""
+        return self.undecided == 0
+
     def __str__(self) -> str:
         if self.equal:
             return f"{self.table} equals {self.source}: {self.rows} rows"
         listed = "".join(f"\n  {difference}" for difference in self.differences)
         more = self.differing - len(self.differences)
         rest = f"\n  and {more} more" if more else ""
+        late = f", {self.undecided} of which may only be late" if self.undecided else ""
         return (
             f"{self.table} ({self.rows} rows) differs from {self.source} ({self.source_rows} rows)"
-            f" in {self.differing} keys:{listed}{rest}"
+            f" in {self.differing} keys{late}:{listed}{rest}"
         )
 
 

@@ -17,6 +17,7 @@ from psycopg import sql
 from orders_platform.contracts import Contract
 from orders_platform.lake.schemas import quoted
 from orders_platform.quality.errors import ShopUnreadableError
+from orders_platform.quality.key_range import EVERYTHING, KeyRange, postgres_key
 from orders_platform.quality.sides import Key, RowShape
 from orders_platform.quality.text_form import postgres_text
 
@@ -27,6 +28,8 @@ _BLOCK_BYTES = 4 * 1024 * 1024
 _SESSION = (
     "-c timezone=UTC -c datestyle=ISO -c intervalstyle=iso_8601 -c extra_float_digits=1 -c bytea_output=hex"
     " -c default_transaction_read_only=on -c default_transaction_isolation=repeatable\\ read"
+    # One core at most, no queue behind somebody's ALTER TABLE, and no old snapshot left behind if this process hangs.
+    " -c max_parallel_workers_per_gather=0 -c lock_timeout=10s -c idle_in_transaction_session_timeout=60s"
     " -c application_name=orders-platform-reconcile"
 )
 
@@ -53,6 +56,43 @@ def shop_snapshot(dsn: str) -> Iterator[ShopSnapshot]:
             connection.rollback()
     except psycopg.Error as error:
         raise _unreadable(error) from error
+
+
+def row_estimate(snapshot: ShopSnapshot, contract: Contract) -> int:
+    """PostgreSQL's own estimate of a table's rows, which costs it nothing; 0 where it has none yet.
+
+    Raises:
+        ShopUnreadableError: the table does not exist.
+    """
+    name = sql.Identifier(contract.schema, contract.table).as_string(snapshot.connection)
+    row = snapshot.connection.execute(
+        "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = to_regclass(%s)", [name]
+    ).fetchone()
+    if row is None:
+        raise ShopUnreadableError(f"The shop's database has no table {name}")
+    return int(row[0])
+
+
+def key_after(snapshot: ShopSnapshot, contract: Contract, first: Key | None, rows: int) -> Key | None:
+    """The key that stands `rows` rows behind `first` (the table's start if None); None beyond the table's end.
+
+    PostgreSQL steps through so many entries of the key's index, and reads no row.
+    """
+    key = postgres_key(contract)
+    # Under its own name, the text would be what ORDER BY sorts by.
+    texts = sql.SQL(", ").join(
+        sql.SQL("{}::text AS {}").format(sql.Identifier(name), sql.Identifier(f"_text_of_{name}"))
+        for name in contract.key
+    )
+    query = sql.SQL("SELECT {} FROM {} WHERE {} ORDER BY {} OFFSET {} LIMIT 1").format(
+        texts,
+        sql.Identifier(contract.schema, contract.table),
+        KeyRange(first).postgres(contract),
+        key,
+        sql.Literal(rows),
+    )
+    row = snapshot.connection.execute(query).fetchone()
+    return tuple(row) if row is not None else None
 
 
 def mark_present(dsn: str) -> int:
@@ -107,12 +147,13 @@ def _unreadable(error: psycopg.Error) -> ShopUnreadableError:
 
 @dataclass(frozen=True)
 class ShopSide:
-    """A table of the shop. Each load takes a snapshot of its own, unless one is `held`."""
+    """A table of the shop, or a range of its keys. Each load takes a snapshot of its own, unless one is `held`."""
 
     dsn: str
     contract: Contract
     masking_key: bytes = field(repr=False)
     held: ShopSnapshot | None = None
+    within: KeyRange = EVERYTHING
 
     @property
     def name(self) -> str:
@@ -154,6 +195,8 @@ class ShopSide:
                 for position, column in enumerate(self.contract.key_columns)
             )
             query += sql.SQL(" WHERE ({}) IN (SELECT * FROM unnest({}))").format(names, arrays)
+        elif not self.within.is_everything:
+            query += sql.SQL(" WHERE {}").format(self.within.postgres(self.contract))
         return sql.SQL("COPY ({}) TO STDOUT (FORMAT csv, HEADER, NULL {})").format(query, sql.Literal(_NULL))
 
 

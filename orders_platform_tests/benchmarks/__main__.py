@@ -1,4 +1,5 @@
-"""`python -m orders_platform_tests.benchmarks [--quick]`: starts its own Kafka and ClickHouse, measures, stops them.
+"""`python -m orders_platform_tests.benchmarks [--quick]`: starts its own PostgreSQL, Kafka and ClickHouse,
+measures, and stops them.
 
 Imports stand inside: the processes that run the hops import this module too, and are measured.
 """
@@ -19,6 +20,7 @@ def main() -> None:
 
     from orders_platform.stack.clickhouse import clickhouse
     from orders_platform.stack.kafka import kafka
+    from orders_platform.stack.postgres import postgres
     from orders_platform.stack.supervise import running
     from orders_platform_tests.benchmarks.report import print_table, write_json
     from orders_platform_tests.benchmarks.run import Benchmark
@@ -31,8 +33,9 @@ def main() -> None:
     results = load().home / "benchmarks"
     console = Console()
     with tempfile.TemporaryDirectory(prefix="orders-platform-bench-") as folder, ExitStack() as stack:
+        Path(folder).chmod(0o755)  # PostgreSQL runs as another user where this one is root
         settings = Settings(home=Path(folder), ports=_free_ports())
-        for part in (kafka(settings), clickhouse(settings)):
+        for part in (postgres(settings), kafka(settings), clickhouse(settings)):
             stack.enter_context(running(part, console.log))
         measurements = Benchmark(settings, sizes, console.log).run()
     print_table(measurements, console)

@@ -61,6 +61,24 @@ def silver_floor(settings: Settings, contract: Contract, changed_since: int | No
     )
 
 
+def reconciliation_floor(settings: Settings, contract: Contract) -> Timed:
+    """Checksums of two Parquet copies of the rows, as DuckDB makes them from the typed columns."""
+    from orders_platform.lake.catalog import open_catalog
+    from orders_platform.lake.duckdb_engine import connect, scan_sql
+
+    silver = scan_sql(open_catalog(settings).load_table(contract.silver_table))
+    key, columns = ", ".join(contract.key), ", ".join(contract.column_names)
+    sums = f"""SELECT hash({key}) % 1024 AS bucket, count(*) AS rows, sum(hash({columns})) AS total
+               FROM {silver} WHERE NOT _deleted GROUP BY bucket"""
+    with connect(settings) as connection, Stopwatch() as watch:
+        unequal = connection.execute(
+            f"""SELECT count(*) FROM ({sums}) AS a FULL JOIN ({sums}) AS b USING (bucket)
+                WHERE (a.rows, a.total) IS DISTINCT FROM (b.rows, b.total)"""
+        ).fetchone()
+    assert unequal == (0,)
+    return Timed(watch.seconds)
+
+
 def gold_floor(settings: Settings, order_date: date, out: Path) -> Timed:
     """Orders of one date with their items and region, and their sums."""
     from orders_platform.lake.catalog import open_catalog

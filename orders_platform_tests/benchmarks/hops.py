@@ -59,6 +59,57 @@ def to_silver(settings: Settings, contract: Contract) -> Timed:
     )
 
 
+def fill_shop(settings: Settings, contract: Contract) -> Timed:
+    """PostgreSQL's table with the rows that silver has."""
+    import psycopg
+
+    from orders_platform.lake.catalog import open_catalog
+    from orders_platform.lake.duckdb_engine import connect, scan_sql
+    from orders_platform.stack.shop import apply_schema
+
+    apply_schema(settings.postgres)
+    rows = settings.home / "rows.csv"
+    columns = ", ".join(contract.column_names)
+    silver = scan_sql(open_catalog(settings).load_table(contract.silver_table))
+    with connect(settings) as con:
+        con.execute(f"COPY (SELECT {columns} FROM {silver} WHERE NOT _deleted) TO '{rows}' (FORMAT csv, HEADER false)")
+    with psycopg.connect(settings.postgres, autocommit=True) as connection, Stopwatch() as watch:
+        connection.execute("SET session_replication_role = replica")  # orders only: no customers to refer to
+        with (
+            connection.cursor() as cursor,
+            cursor.copy(f"COPY {contract.table} ({columns}) FROM STDIN (FORMAT csv)") as c,
+            rows.open("rb") as file,
+        ):
+            while block := file.read(1 << 20):
+                c.write(block)
+        connection.execute(f"VACUUM (ANALYZE) {contract.table}")
+    return Timed(watch.seconds)
+
+
+def reconcile(settings: Settings, contract: Contract, wrong_cells: int) -> Timed:
+    """All rows of a silver table beside PostgreSQL's; `wrong_cells` are altered there before, and must be found."""
+    import psycopg
+
+    from orders_platform.lake.catalog import open_catalog
+    from orders_platform.quality.comparison import Patience
+    from orders_platform.quality.key_range import EVERYTHING
+    from orders_platform.quality.reconcile import reconcile_range
+
+    with psycopg.connect(settings.postgres) as connection:
+        connection.execute(
+            "UPDATE orders SET refunded = refunded + 0.01"
+            " WHERE order_id IN (SELECT order_id FROM orders ORDER BY order_id OFFSET 777 LIMIT %s)",
+            [wrong_cells],
+        )
+    catalog = open_catalog(settings)
+    nothing_moves = Patience(limit_seconds=0)
+    with Stopwatch() as watch:
+        found = reconcile_range(settings, catalog, contract, EVERYTHING, patience=nothing_moves)
+    if (found.differing, len(found.differences)) != (wrong_cells, wrong_cells):
+        raise AssertionError(str(found))
+    return Timed(watch.seconds, {"rows": found.rows})
+
+
 def audit_silver(settings: Settings, contracts: Sequence[Contract]) -> Timed:
     """Silver's blocking check, and the ref that gold reads."""
     from orders_platform.lake.audit import check_silver, mark_audited

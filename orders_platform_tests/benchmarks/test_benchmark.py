@@ -32,12 +32,14 @@ def test_the_quick_benchmark_measures_every_hop_beside_its_floor(tmp_path: Path)
         "topic to bronze",
         "bronze to silver, first",
         "upserts into 20,000 keys",
+        "silver beside PostgreSQL",
         "one order date of gold",
         "ClickHouse swap",
     }
     assert beside_floor <= {name for name, each in measured.items() if each["times_floor"]}
     assert measured["topic to bronze"]["figures"]["rows"] == 30_000
     assert measured["small commits to bronze"]["figures"]["late_to_early"] > 0
+    assert measured["silver beside PostgreSQL"]["figures"]["rows"] == 20_000
     assert measured["200 changes of recent orders"]["figures"]["bytes_rewritten_per_changed_row"] > 0
 
 

@@ -28,6 +28,8 @@ HEAVY = (
     "confluent_kafka",
 )
 
+LAYERS = ("postgres", "kafka", "staging", "bronze", "silver")
+
 LOAD = f"""
 import sys, time
 import dagster as dg
@@ -62,19 +64,19 @@ def test_loading_is_quick_opens_no_connection_and_imports_no_engine(tmp_path: Pa
     assert loaded["seconds"] < 3
 
 
-def test_the_graph_leads_from_every_topic_to_the_dashboard_table(location: dg.Definitions) -> None:
+def test_the_graph_leads_from_every_table_of_the_shop_to_the_dashboard_table(location: dg.Definitions) -> None:
     graph = location.resolve_asset_graph()
     tables = [contract.table for contract in load_contracts()]
     names = {key.to_user_string() for key in graph.get_all_asset_keys()}
-    layers = {f"{layer}_{table}" for table in tables for layer in ("kafka", "staging", "bronze", "silver")}
+    layers = {f"{layer}_{table}" for table in tables for layer in LAYERS}
     assert names == layers | {"gold_fact_orders", "gold_daily_revenue", "clickhouse_daily_revenue"}
     above = {key.to_user_string() for key in graph.get_ancestor_asset_keys(dg.AssetKey("clickhouse_daily_revenue"))}
-    assert {"kafka_orders", "kafka_line_items", "kafka_customers"} <= above
+    assert {"postgres_orders", "kafka_orders", "kafka_line_items", "kafka_customers"} <= above
 
 
 def test_every_asset_has_group_owner_kinds_and_description(location: dg.Definitions) -> None:
     graph = location.resolve_asset_graph()
-    groups = {"kafka": "ingest", "staging": "ingest", "clickhouse": "serving"}
+    groups = {"postgres": "shop", "kafka": "ingest", "staging": "ingest", "clickhouse": "serving"}
     for key in graph.get_all_asset_keys():
         node = graph.get(key)
         layer = key.to_user_string().partition("_")[0]

@@ -1,4 +1,4 @@
-"""The topics that Debezium fills: external assets, the left end of the graph."""
+"""The topics that Debezium fills: external assets between the shop's tables and ours."""
 
 import dagster as dg
 
@@ -11,6 +11,7 @@ def kafka_asset(contract: Contract, settings: Settings) -> dg.AssetSpec:
     topic = contract.topic(settings.topic_prefix)
     return dg.AssetSpec(
         f"kafka_{contract.table}",
+        deps=[f"postgres_{contract.table}"],
         group_name="ingest",
         kinds={"kafka", "debezium"},
         owners=[contract.owner],

@@ -48,7 +48,7 @@ def may_pass(error: BaseException) -> bool:
 
 
 @contextmanager
-def retried(context: dg.AssetExecutionContext) -> Iterator[None]:
+def retried(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> Iterator[None]:
     """Asks Dagster to try the step again, later each time, when the error may pass; raises all others as they are."""
     try:
         yield

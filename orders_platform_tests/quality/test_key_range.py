@@ -1,0 +1,121 @@
+"""A range of keys is the same rows in PostgreSQL and in the lake, whatever the key is made of."""
+
+from __future__ import annotations
+
+import duckdb
+import psycopg
+import pytest
+from psycopg import sql
+
+from orders_platform.contracts import Column, Contract
+from orders_platform.lake.schemas import duckdb_type, quoted
+from orders_platform.quality.key_range import EVERYTHING, KeyRange, has_one_order
+from orders_platform.quality.shop_snapshot import key_after, row_estimate, shop_snapshot
+
+TEXTS = [
+    "",
+    " ",
+    "a",
+    "B",
+    "b",
+    "A",
+    "Z",
+    "ä",
+    "z",
+    "ß",
+    "O'Brien",
+    "10",
+    "9",
+    "-",
+    "_",
+    "漢",
+    "🦆",
+    "ab",
+    "a b",
+    "\\N",
+]
+UUIDS = [f"{n:x}{'0' * 7}-0000-4000-8000-{n * 7919:012x}" for n in range(16)]
+KEYS: dict[str, tuple[tuple[str, ...], list[tuple[object, ...]]]] = {
+    "bigint": (("bigint",), [(n,) for n in (-(2**63), -5, 0, 3, 20, 100, 2**63 - 1)]),
+    "text": (("text",), [(text,) for text in TEXTS]),
+    "varchar": (("varchar(20)",), [(text,) for text in TEXTS]),
+    "uuid": (("uuid",), [(text,) for text in UUIDS]),
+    "decimal": (("numeric(12,2)",), [(value,) for value in ("-3.50", "-3.49", "0.00", "2.10", "10.00", "9.99")]),
+    "date": (("date",), [(f"{year}-02-28",) for year in ("0001", "1969", "2026", "9999")]),
+    "timestamptz": (("timestamptz",), [(f"2026-03-29 0{h}:30:00.00000{h}+00",) for h in range(6)]),
+    "two integers": (("integer", "bigint"), [(a, b) for a in (-1, 0, 7) for b in (-9, 2, 11)]),
+    "text and number": (("text", "smallint"), [(text, n) for text in TEXTS[:8] for n in (-1, 5)]),
+    "three columns": (("uuid", "date", "text"), [(u, f"2026-01-{d}", t) for u in UUIDS for d in (7, 8) for t in "ab"]),
+}  # fmt: skip
+
+
+def table(*types: str) -> Contract:
+    columns = tuple(Column(f"Key {n}", kind, required=True) for n, kind in enumerate(types))
+    return Contract("Things", "public", (*columns, Column("value", "text")), tuple(c.name for c in columns), "1", "x")
+
+
+def fill(dsn: str, contract: Contract, keys: list[tuple[object, ...]]) -> None:
+    columns = [f"{quoted(c.name)} {c.source_type} NOT NULL" for c in contract.key_columns]
+    names = ", ".join(map(quoted, contract.key))
+    with psycopg.connect(dsn) as connection, connection.cursor() as cursor:
+        cursor.execute(f'CREATE TABLE "Things" ({", ".join(columns)}, value text, PRIMARY KEY ({names}))')
+        places = ", ".join(f"%s::{c.source_type}" for c in contract.key_columns)
+        cursor.executemany(f'INSERT INTO "Things" VALUES ({places}, NULL)', keys)
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_slices_follow_one_another_and_hold_the_same_keys_on_both_sides(shop_dsn: str, name: str) -> None:
+    types, keys = KEYS[name]
+    contract = table(*types)
+    fill(shop_dsn, contract, keys)
+    assert has_one_order(contract)
+    columns = ", ".join(f"{quoted(c.name)} {duckdb_type(c.type)}" for c in contract.key_columns)
+    with shop_snapshot(shop_dsn) as snapshot, duckdb.connect() as con:
+        con.execute("SET TimeZone = 'UTC'")
+        con.execute(f"CREATE TABLE things ({columns})")
+        texts = ", ".join(f"{quoted(c)}::text" for c in contract.key)
+        rows = snapshot.connection.execute(f'SELECT {texts} FROM "Things"').fetchall()
+        con.executemany(f"INSERT INTO things VALUES ({', '.join('?' * len(types))})", rows)
+        seen, first, slices = 0, None, 0
+        while True:
+            until = key_after(snapshot, contract, first, 3)
+            within = KeyRange(first, until)
+            assert KeyRange.from_json(within.to_json()) == within
+            query = sql.SQL('SELECT count(*) FROM "Things" WHERE {}').format(within.postgres(contract))
+            there = snapshot.connection.execute(query).fetchone()
+            assert there == con.execute(f"SELECT count(*) FROM things WHERE {within.duckdb(contract)}").fetchone()
+            assert there is not None
+            assert there[0] == 3 or until is None
+            seen, slices = seen + there[0], slices + 1
+            if until is None:
+                break
+            first = until
+    assert seen == len(keys)
+    assert slices > 1
+
+
+@pytest.mark.parametrize("kind", ["numeric", "interval", "double precision", "char(3)", "jsonb", "bytea", "time"])
+def test_keys_that_both_sides_might_sort_in_different_ways_are_not_cut(kind: str) -> None:
+    assert not has_one_order(table("bigint", kind))
+
+
+def test_the_estimate_of_rows_costs_postgresql_no_scan(shop_dsn: str) -> None:
+    contract = table("bigint")
+    fill(shop_dsn, contract, [(n,) for n in range(500)])
+    with shop_snapshot(shop_dsn) as snapshot:
+        assert row_estimate(snapshot, contract) == 0, "never analyzed"
+    with psycopg.connect(shop_dsn, autocommit=True) as connection:
+        connection.execute('ANALYZE "Things"')
+    with shop_snapshot(shop_dsn) as snapshot:
+        assert row_estimate(snapshot, contract) == 500
+
+
+def test_a_range_says_in_words_what_it_holds() -> None:
+    assert [
+        str(each) for each in (EVERYTHING, KeyRange(("5",)), KeyRange(None, ("a", "7")), KeyRange(("5",), ("9",)))
+    ] == [
+        "all keys",
+        "keys from 5 on",
+        "keys below (a, 7)",
+        "keys from 5 on below 9",
+    ]
