@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
 from orders_platform.contracts.column_types import canonical_type
+
+_NOT_OF_A_TOPIC = re.compile(r"[^A-Za-z0-9._-]")
 
 
 class Masking(StrEnum):
@@ -22,7 +25,8 @@ class Column:
     """A column of the source table.
 
     `source_type` is PostgreSQL's (`numeric(12,2)`), `type` the platform's name of it, which is Iceberg's
-    (`decimal(12, 2)`). `required` means NOT NULL in the shop; a deleted row has only its key.
+    (`decimal(12, 2)`). `required` means NOT NULL in the shop; a deleted row has only its key. `physical_name` is what
+    PostgreSQL calls it, where that is no name for the tables of the lake.
     """
 
     name: str
@@ -31,6 +35,12 @@ class Column:
     description: str = ""
     masking: Masking | None = None
     accepted_values: tuple[str, ...] = ()
+    physical_name: str | None = None
+
+    @property
+    def source_name(self) -> str:
+        """The column's name in PostgreSQL and in Debezium's events."""
+        return self.physical_name or self.name
 
     @property
     def type(self) -> str:
@@ -45,7 +55,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Contract:
-    """A source table: its columns in order, key, owner, and what is kept of it."""
+    """A source table: its columns in order, key, owner, and what is kept of it.
+
+    `table` is what the platform calls it (tables of the lake, assets), `schema` and `source_table` what PostgreSQL does.
+    """
 
     table: str
     schema: str
@@ -60,6 +73,7 @@ class Contract:
     dead_letter_count: int = 10
     dead_letter_share: float = 0.001
     """A day with more dead letters than the count, and with more than the share of its records, stops the table."""
+    physical_table: str | None = None
 
     def column(self, name: str) -> Column:
         """The column of that name. Raises `KeyError`."""
@@ -77,6 +91,16 @@ class Contract:
         return tuple(self.column(name) for name in self.key)
 
     @property
+    def source_table(self) -> str:
+        """The table's name in PostgreSQL, without its schema."""
+        return self.physical_table or self.table
+
+    @property
+    def source(self) -> str:
+        """`schema.table` as PostgreSQL and Debezium's events say it, unquoted."""
+        return f"{self.schema}.{self.source_table}"
+
+    @property
     def bronze_table(self) -> str:
         return f"bronze.{self.table}"
 
@@ -90,5 +114,5 @@ class Contract:
         return f"silver.{self.table}_versions" if self.history else None
 
     def topic(self, prefix: str) -> str:
-        """Debezium's topic of the table: `<topic.prefix>.<schema>.<table>`."""
-        return f"{prefix}.{self.schema}.{self.table}"
+        """Debezium's topic of the table: `<topic.prefix>.<schema>.<table>`, what Kafka does not take being `_`."""
+        return _NOT_OF_A_TOPIC.sub("_", f"{prefix}.{self.source}")

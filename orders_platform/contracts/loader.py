@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +14,8 @@ from orders_platform.contracts.column_types import UnsupportedTypeError
 from orders_platform.contracts.contract import Column, Contract, Masking
 
 FOLDER = Path(__file__).parent
+_TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_COLUMN_NAME = re.compile(r"[^\W\d_]\w*")
 
 
 class ContractError(Exception):
@@ -30,6 +33,9 @@ def load_contracts(folder: Path = FOLDER) -> tuple[Contract, ...]:
     tables = [contract.table for contract in contracts]
     if twice := {table for table in tables if tables.count(table) > 1}:
         raise ContractError(f"{folder}: more than one contract for {', '.join(sorted(twice))}; keep one file a table")
+    topics = [contract.topic("") for contract in contracts]
+    if shared := [contract.source for contract in contracts if topics.count(contract.topic("")) > 1]:
+        raise ContractError(f"{folder}: Debezium would write {', '.join(shared)} to one topic; rename one of them")
     if not contracts:
         raise ContractError(f"{folder}: no contract (*.yaml) found")
     return tuple(contracts)
@@ -53,13 +59,15 @@ def _contract(document: Mapping[str, Any]) -> Contract:
     if document["kind"] != "DataContract":
         raise ValueError(f"kind must be DataContract, not {document['kind']!r}")
     (table,) = document["schema"]
-    schema, _, name = table["physicalName"].rpartition(".")
+    schema, _, source = table["physicalName"].partition(".")
+    if not source:
+        schema, source = "public", schema
     columns = tuple(_column(prop) for prop in table["properties"])
     key = [p for p in table["properties"] if p.get("primaryKey")]
     extra = _custom(document)
     contract = Contract(
-        table=name,
-        schema=schema or "public",
+        table=table["name"],
+        schema=schema,
         columns=columns,
         key=tuple(p["name"] for p in sorted(key, key=lambda p: p.get("primaryKeyPosition", 1))),
         version=str(document["version"]),
@@ -70,6 +78,7 @@ def _contract(document: Mapping[str, Any]) -> Contract:
         dead_letter_count=int(extra.get("deadLetterCount", Contract.dead_letter_count)),
         dead_letter_share=float(extra.get("deadLetterShare", Contract.dead_letter_share)),
         latency_minutes=next((s["value"] for s in document.get("slaProperties", []) if s["property"] == "latency"), 5),
+        physical_table=None if source == table["name"] else source,
     )
     _check(contract)
     return contract
@@ -84,6 +93,7 @@ def _column(prop: Mapping[str, Any]) -> Column:
         description=prop.get("description", ""),
         masking=Masking(extra["masking"]) if "masking" in extra else None,
         accepted_values=tuple(extra.get("acceptedValues", ())),
+        physical_name=prop.get("physicalName"),
     )
 
 
@@ -98,9 +108,20 @@ def _check(contract: Contract) -> None:
         raise ValueError("no column has primaryKey: true; changes of a table without a key cannot be merged")
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"columns named twice: {', '.join(sorted(twice))}")
+    if not _TABLE_NAME.fullmatch(contract.table):
+        raise ValueError(
+            f"table {contract.table!r}: the platform's name is lower case letters, digits and _ (it names assets and "
+            f"tables of the lake); PostgreSQL's own goes into physicalName"
+        )
+    folded = [name.casefold() for name in names]
+    if alike := [name for name in names if folded.count(name.casefold()) > 1]:
+        raise ValueError(f"columns {', '.join(alike)} differ only in case, which SQL engines do not tell apart")
     for column in contract.columns:
-        if column.name.startswith("_"):
-            raise ValueError(f"column {column.name!r}: names that start with _ belong to the platform")
+        if not _COLUMN_NAME.fullmatch(column.name):
+            raise ValueError(
+                f"column {column.name!r}: a name is letters, digits and _, and starts with a letter (names that start "
+                f"with _ belong to the platform); keep PostgreSQL's name as physicalName and choose another as name"
+            )
         if column.masking and column.name in contract.key:
             raise ValueError(f"column {column.name!r}: a key cannot be masked")
         if column.type != "string" and column.masking:

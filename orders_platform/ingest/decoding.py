@@ -128,7 +128,7 @@ def _changes_sql(contract: Contract, known: Mapping[str, Encoding], where: str, 
     texts = [f"plain(j{i}) AS t{i}" for i, _ in columns]
     unavailable = {i: sql for i, column in columns if (sql := unavailable_sql(column, f"j{i}"))}
     json_columns = [f"{_json_sql(contract, column)}::VARCHAR AS j{i}" for i, column in columns]
-    values = {i: column_sql(column, JsonSql(f"j{i}", f"t{i}"), known.get(column.name)) for i, column in columns}
+    values = {i: column_sql(column, JsonSql(f"j{i}", f"t{i}"), known.get(column.source_name)) for i, column in columns}
     problems = {i: sql.problem for i, sql in values.items()}
     value_columns = [
         f"CASE WHEN NOT u{i} THEN {values[i].value} END AS v{i}" if i in unavailable else f"{values[i].value} AS v{i}"
@@ -142,7 +142,7 @@ def _changes_sql(contract: Contract, known: Mapping[str, Encoding], where: str, 
     FROM (SELECT *, {", ".join(value_columns)}
     FROM (SELECT *, {", ".join(texts)}{"".join(f", {sql} AS u{i}" for i, sql in unavailable.items())}
     FROM (SELECT *, {", ".join(json_columns)}
-    FROM (SELECT *, {_POSITION}, {_SKIPPED} AS _skipped, {_old_key_sql()} AS old_key,
+    FROM (SELECT *, {_POSITION}, {_SKIPPED} AS _skipped, {_old_key_sql(contract)} AS old_key,
                  CASE WHEN op = 'd' THEN {_key_sql(contract)} END AS k
     FROM (SELECT *, e.op AS op, e.source AS s FROM {source} WHERE {where})))))"""
 
@@ -162,29 +162,35 @@ _SKIPPED = """
 
 def _json_sql(contract: Contract, column: Column) -> str:
     """A column's JSON: of a deleted row there is nothing but the key."""
-    name = _name(column.name)
+    name = _name(column.source_name)
     if column.name not in contract.key:
         return f"CASE WHEN op <> 'd' THEN e.after.{name} END"
-    path = quoted(f'$."{column.name}"')
     return (
-        f"CASE WHEN op = 'd' THEN coalesce(e.before.{name}, k.{name}, json_extract(k.payload, {path})) "
+        f"CASE WHEN op = 'd' THEN coalesce(e.before.{name}, k.{name}, {_member('k.payload', column)}) "
         f"ELSE e.after.{name} END"
     )
 
 
 def _key_sql(contract: Contract) -> str:
-    structure = json.dumps({**row_structure(contract.key), "payload": "JSON"})
+    structure = json.dumps({"payload": "JSON", **row_structure(column.source_name for column in contract.key_columns)})
     return f"TRY(json_transform(TRY(decode(key)), {quoted(structure)}))"
 
 
-def _old_key_sql() -> str:
-    """The row's key before a change of key, as JSON, from the header that the connector adds to the new row."""
+def _member(json: str, column: Column) -> str:
+    """A column's JSON in an object, by its name in the shop."""
+    pointer = "/" + column.source_name.replace("~", "~0").replace("/", "~1")
+    return f"json_extract({json}, {quoted(pointer)})"
+
+
+def _old_key_sql(contract: Contract) -> str:
+    """The row's key before a change of key, as JSON with the contract's names, from the header of the new row."""
     found = f"list_filter(from_json(headers, '[[\"VARCHAR\"]]'), lambda h: h[1] = {quoted(OLD_KEY_HEADER)})[1][2]"
     text = f"TRY(decode(from_base64({found})))"
-    return (
-        f"CASE WHEN headers IS NOT NULL AND contains(headers, {quoted(OLD_KEY_HEADER)}) "
-        f"THEN coalesce(TRY(json_extract({text}, '$.payload')::VARCHAR), {text}) END"
-    )
+    plain = f"coalesce(TRY(json_extract({text}, '$.payload')::VARCHAR), {text})"
+    if any(column.physical_name for column in contract.key_columns):
+        parts = ", ".join(f"{quoted(column.name)}, {_member(plain, column)}" for column in contract.key_columns)
+        plain = f"CASE WHEN TRY(json_type({plain})) = 'OBJECT' THEN json_object({parts})::VARCHAR ELSE {plain} END"
+    return f"CASE WHEN headers IS NOT NULL AND contains(headers, {quoted(OLD_KEY_HEADER)}) THEN {plain} END"
 
 
 def _unavailable_list(contract: Contract, unavailable: Mapping[int, str]) -> str:
@@ -197,7 +203,6 @@ def _unavailable_list(contract: Contract, unavailable: Mapping[int, str]) -> str
 
 def _problem_sql(contract: Contract, problems: Mapping[int, str], unavailable: Mapping[int, str]) -> str:
     """The first reason for which a record is no row of the table, NULL when there is none."""
-    table = f"{contract.schema}.{contract.table}"
     arms = [
         ("e IS NULL", _reason("NotJson", "the value is not JSON")),
         ("op IS NULL", _reason("NotAnEnvelope", "the value is JSON but no Debezium envelope: it has no op")),
@@ -206,8 +211,8 @@ def _problem_sql(contract: Contract, problems: Mapping[int, str], unavailable: M
             _reason("UnknownOperation", "op is none of c, u, d, r, t: ", "left(op, 20)"),
         ),
         (
-            f's."table" <> {quoted(contract.table)} OR s."schema" <> {quoted(contract.schema)}',
-            _reason("OtherTable", f"not of {table}, but of ", 'concat_ws(\'.\', s."schema", s."table")'),
+            f's."table" <> {quoted(contract.source_table)} OR s."schema" <> {quoted(contract.schema)}',
+            _reason("OtherTable", f"not of {contract.source}, but of ", 'concat_ws(\'.\', s."schema", s."table")'),
         ),
         ("lsn IS NULL", _reason("NoPosition", "source has neither lsn nor sequence: the change has no place in order")),
         ("op = 't'", "NULL"),

@@ -29,8 +29,8 @@ def envelope_structure(contract: Contract) -> str:
     return json.dumps(
         {
             "op": "VARCHAR",
-            "before": row_structure(contract.key),
-            "after": row_structure(contract.column_names),
+            "before": row_structure(column.source_name for column in contract.key_columns),
+            "after": row_structure(column.source_name for column in contract.columns),
             "source": dict.fromkeys(
                 ("schema", "table", "lsn", "sequence", "txId", "ts_us", "ts_ms", "snapshot"), "VARCHAR"
             ),

@@ -157,7 +157,7 @@ class ShopSide:
 
     @property
     def name(self) -> str:
-        return f"PostgreSQL's {self.contract.schema}.{self.contract.table}"
+        return f"PostgreSQL's {self.contract.source}"
 
     @property
     def shape(self) -> RowShape:
@@ -183,11 +183,14 @@ class ShopSide:
             con.unregister("_shop_rows")
 
     def _command(self, keys: Sequence[Key] | None) -> sql.Composed:
-        table = sql.Identifier(self.contract.schema, self.contract.table)
-        columns = sql.SQL(", ").join(map(sql.Identifier, self.contract.column_names))
+        table = sql.Identifier(self.contract.schema, self.contract.source_table)
+        columns = sql.SQL(", ").join(
+            sql.SQL("{} AS {}").format(sql.Identifier(column.source_name), sql.Identifier(column.name))
+            for column in self.contract.columns
+        )
         query = sql.SQL("SELECT {} FROM {}").format(columns, table)
         if keys is not None:
-            names = sql.SQL(", ").join(map(sql.Identifier, self.contract.key))
+            names = sql.SQL(", ").join(sql.Identifier(column.source_name) for column in self.contract.key_columns)
             arrays = sql.SQL(", ").join(
                 sql.SQL("{}::text[]::{}[]").format(
                     sql.Literal([key[position] for key in keys]), sql.SQL(column.source_type)

@@ -11,7 +11,7 @@ import psycopg
 from orders_platform.contracts import Contract
 from orders_platform.settings import Settings
 from orders_platform.stack.connect_rest import ConnectRest
-from orders_platform.stack.debezium import CONNECTOR, SIGNAL_TABLE, SLOT, connector_config, read_slot
+from orders_platform.stack.debezium import CONNECTOR, SIGNAL_TABLE, SLOT, connector_config, read_slot, table_pattern
 from orders_platform.stack.errors import StackError
 from orders_platform.stack.part import Report
 from orders_platform.stack.recovery import Recovery, decide, has_delivered
@@ -153,7 +153,7 @@ def _read_new_tables(
     settings: Settings, before: dict[str, str], contracts: tuple[Contract, ...], report: Report
 ) -> None:
     known = set(before.get("table.include.list", "").split(","))
-    new = [name for contract in contracts if (name := f"{contract.schema}.{contract.table}") not in known]
+    new = [name for contract in contracts if (name := table_pattern(contract)) not in known]
     if new:
         report(f"reading the rows of {', '.join(new)} by an incremental snapshot")
         request_snapshot(settings.postgres, new)

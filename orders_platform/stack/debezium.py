@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import psycopg
@@ -29,7 +30,6 @@ CREATE TABLE IF NOT EXISTS {SIGNAL_TABLE} (
 def connector_config(settings: Settings, contracts: tuple[Contract, ...], snapshot_mode: str) -> dict[str, str]:
     """What is registered for the tables of the contracts; `snapshot_mode` is `initial` or `no_data`."""
     database = conninfo_to_dict(settings.postgres)
-    tables = [f"{contract.schema}.{contract.table}" for contract in contracts]
     return {
         "name": CONNECTOR,
         "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
@@ -40,7 +40,7 @@ def connector_config(settings: Settings, contracts: tuple[Contract, ...], snapsh
         **({"database.password": str(database["password"])} if database.get("password") else {}),
         "database.dbname": str(database.get("dbname", "postgres")),
         "topic.prefix": settings.topic_prefix,
-        "table.include.list": ",".join(tables),
+        "table.include.list": ",".join(table_pattern(contract) for contract in contracts),
         "plugin.name": "pgoutput",
         "slot.name": SLOT,
         "publication.name": PUBLICATION,
@@ -69,6 +69,11 @@ def connector_config(settings: Settings, contracts: tuple[Contract, ...], snapsh
         "slot.retry.delay.ms": "1000",
         "slot.max.retries": "60",
     }
+
+
+def table_pattern(contract: Contract) -> str:
+    """The table as Debezium's lists of tables name it: a regular expression, with commas escaped once more."""
+    return re.sub(r"([^\w.])", r"\\\1", contract.source, flags=re.ASCII)
 
 
 def create_signal_table(dsn: str) -> None:

@@ -15,7 +15,7 @@ def kafka_asset(contract: Contract, settings: Settings) -> dg.AssetSpec:
         group_name="ingest",
         kinds={"kafka", "debezium"},
         owners=[contract.owner],
-        description=f"Changes of `{contract.schema}.{contract.table}` in the shop's PostgreSQL, as Debezium writes them"
+        description=f"Changes of `{contract.source}` in the shop's PostgreSQL, as Debezium writes them"
         f" to the topic `{topic}`: one record a change, a tombstone after each delete. {contract.description}",
         metadata={"topic": topic, "contract_version": contract.version},
     )
