@@ -57,7 +57,8 @@ class Column:
 class Contract:
     """A source table: its columns in order, key, owner, and what is kept of it.
 
-    `table` is what the platform calls it (tables of the lake, assets), `schema` and `source_table` what PostgreSQL does.
+    `table` is what the platform calls it (tables of the lake, assets), `schema` and `source_table` what PostgreSQL
+    does.
     """
 
     table: str

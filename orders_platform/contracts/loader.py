@@ -15,6 +15,10 @@ from orders_platform.contracts.contract import Column, Contract, Masking
 
 FOLDER = Path(__file__).parent
 _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_ENGINE_NAMES = ("file_index", "file_row_number", "filename")
+"""What DuckDB adds to the rows of a file."""
+_VERSION_NAMES = ("valid_from", "valid_to", "removed")
+"""What readers of versions are given beside the columns."""
 _COLUMN_NAME = re.compile(r"[^\W\d_]\w*")
 
 
@@ -62,11 +66,12 @@ def _contract(document: Mapping[str, Any]) -> Contract:
     schema, _, source = table["physicalName"].partition(".")
     if not source:
         schema, source = "public", schema
+    name = table.get("name", source)
     columns = tuple(_column(prop) for prop in table["properties"])
     key = [p for p in table["properties"] if p.get("primaryKey")]
     extra = _custom(document)
     contract = Contract(
-        table=table["name"],
+        table=name,
         schema=schema,
         columns=columns,
         key=tuple(p["name"] for p in sorted(key, key=lambda p: p.get("primaryKeyPosition", 1))),
@@ -78,7 +83,7 @@ def _contract(document: Mapping[str, Any]) -> Contract:
         dead_letter_count=int(extra.get("deadLetterCount", Contract.dead_letter_count)),
         dead_letter_share=float(extra.get("deadLetterShare", Contract.dead_letter_share)),
         latency_minutes=next((s["value"] for s in document.get("slaProperties", []) if s["property"] == "latency"), 5),
-        physical_table=None if source == table["name"] else source,
+        physical_table=None if source == name else source,
     )
     _check(contract)
     return contract
@@ -116,7 +121,10 @@ def _check(contract: Contract) -> None:
     folded = [name.casefold() for name in names]
     if alike := [name for name in names if folded.count(name.casefold()) > 1]:
         raise ValueError(f"columns {', '.join(alike)} differ only in case, which SQL engines do not tell apart")
+    taken = (*_ENGINE_NAMES, *(_VERSION_NAMES if contract.history else ()))
     for column in contract.columns:
+        if column.name.lower() in taken:
+            raise ValueError(f"column {column.name!r}: the name is taken; keep it as physicalName and choose another")
         if not _COLUMN_NAME.fullmatch(column.name):
             raise ValueError(
                 f"column {column.name!r}: a name is letters, digits and _, and starts with a letter (names that start "

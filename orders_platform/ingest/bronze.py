@@ -51,6 +51,8 @@ FAULTS = CommitFaults(
 class BronzeResult:
     """What one call loaded. records = rows + dead + tombstones + skipped; `ranges` are the offsets it added.
 
+    `late` rows were committed in the shop before the day, in UTC.
+
     `snapshot_id` is that of its last commit, None when there was nothing to load; `ledger` is the table's afterwards.
     """
 
@@ -60,6 +62,7 @@ class BronzeResult:
     tombstones: int
     skipped: int
     dead: int
+    late: int
     ranges: tuple[OffsetRange, ...]
     ledger: Ledger
 
@@ -194,6 +197,7 @@ class _Load:
             counts["tombstones"],
             counts["skipped"],
             counts["dead"],
+            counts["late"],
             flatten(by_partition(self._ranges)),
             ledger,
         )
@@ -225,6 +229,7 @@ class _Load:
                 dead=decoded.dead,
                 tombstones=decoded.tombstones,
                 skipped=decoded.skipped,
+                late=decoded.late,
             )
             highest.update(check_positions(con, decoded.positions_sql, before, firsts, known, log.name))
             # Within this load, what follows is compared with what was just read.

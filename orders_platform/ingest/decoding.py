@@ -52,7 +52,8 @@ POSITIONS = """(SELECT partition AS _kafka_partition, "offset" AS _kafka_offset,
 class Decoded:
     """Counts of one batch, and a query for its rows with the columns of the bronze table in order.
 
-    records = rows + dead + tombstones + skipped. `positions_sql` is a FROM item of the good rows' places in the order
+    records = rows + dead + tombstones + skipped; `late` rows were committed in the shop before the ingest day.
+    `positions_sql` is a FROM item of the good rows' places in the order
     of changes. Both read temporary tables of the connection, which the next batch replaces.
     """
 
@@ -61,6 +62,7 @@ class Decoded:
     dead: int
     tombstones: int
     skipped: int
+    late: int
     sql: str
     positions_sql: str = POSITIONS
 
@@ -86,12 +88,14 @@ class Decoder:
         )
         con.execute(f"CREATE OR REPLACE TEMP TABLE changes AS {_changes_sql(contract, {}, 'e.payload IS NULL')}")
         self._decode_wrapped()
-        rows, dead, skipped = con.execute(
-            """SELECT count(*) FILTER (_problem IS NULL AND NOT _skipped), count(*) FILTER (_problem IS NOT NULL),
-                      count(*) FILTER (_skipped) FROM changes"""
+        rows, dead, skipped, late = con.execute(
+            f"""SELECT count(*) FILTER (_problem IS NULL AND NOT _skipped), count(*) FILTER (_problem IS NOT NULL),
+                      count(*) FILTER (_skipped),
+                      count(*) FILTER (_problem IS NULL AND source_ts < TIMESTAMPTZ '{ingest_day} 00:00:00+00')
+               FROM changes"""
         ).fetchall()[0]
         sql = _bronze_sql(contract, topic_id, ingest_day)
-        return Decoded(records.num_rows, rows, dead, records["value"].null_count, skipped, sql)
+        return Decoded(records.num_rows, rows, dead, records["value"].null_count, skipped, late, sql)
 
     def _decode_wrapped(self) -> None:
         """Adds the events that carry their schema: each schema tells how its events are encoded."""

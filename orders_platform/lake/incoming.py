@@ -59,7 +59,7 @@ def make_winners(connection: duckdb.DuckDBPyConnection, keys: Sequence[str], new
     best = "arg_max" if newest else "arg_min"
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE winners AS SELECT {column_list(keys)}, "
-        f"{best}(struct_pack(f := file_index, r := file_row_number), struct_pack({order})) AS place "
+        f"{best}(struct_pack(f := file_index, r := file_row_number), struct_pack({order})) AS _place "
         f"FROM {INCOMING} WHERE _op <> 't' GROUP BY ALL"
     )
 
@@ -68,7 +68,7 @@ def winning_rows() -> str:
     """SELECT of the whole rows of `winners`."""
     return (
         f"SELECT i.* EXCLUDE (file_index, file_row_number) FROM {INCOMING} i "
-        f"JOIN winners w ON i.file_index = w.place.f AND i.file_row_number = w.place.r"
+        f"JOIN winners w ON i.file_index = w._place.f AND i.file_row_number = w._place.r"
     )
 
 

@@ -69,10 +69,10 @@ def files_hit(
     bounds = _bounds(table, files, keys)
     connection.register("file_bounds", bounds)
     within = " AND ".join(
-        f"(b.lo{i} IS NULL OR r.{quoted(key)} BETWEEN b.lo{i} AND b.hi{i})" for i, key in enumerate(keys)
+        f"(b._lo{i} IS NULL OR r.{quoted(key)} BETWEEN b._lo{i} AND b._hi{i})" for i, key in enumerate(keys)
     )
     hit = connection.execute(
-        f"SELECT b.file FROM file_bounds b WHERE EXISTS (SELECT 1 FROM {relation} r WHERE {within})"
+        f"SELECT b._file FROM file_bounds b WHERE EXISTS (SELECT 1 FROM {relation} r WHERE {within})"
     ).fetchall()
     connection.unregister("file_bounds")
     return [files[number] for (number,) in sorted(hit)]
@@ -86,7 +86,7 @@ def meet(
     spec: MergeSpec,
     columns: Sequence[str] = (),
 ) -> None:
-    """Makes the table `met`: rows of the target with a key of `relation`, and `file`, the number of their file.
+    """Makes the table `met`: rows of the target with a key of `relation`, and `_file`, the number of their file.
 
     Args:
         files: all files of the target.
@@ -94,13 +94,13 @@ def meet(
     """
     hit = files_hit(connection, table, files, spec.keys, relation)
     number = {file.file_path: i for i, file in enumerate(files)}
-    connection.register("hit_files", pa.table({"i": range(len(hit)), "file": [number[f.file_path] for f in hit]}))
+    connection.register("hit_files", pa.table({"_i": range(len(hit)), "_file": [number[f.file_path] for f in hit]}))
     wanted = column_list(dict.fromkeys((*spec.keys, *ORDER_COLUMNS, *columns)))
     index = "file_index" if hit else "NULL::BIGINT"
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE met AS SELECT o.* EXCLUDE (file_index), h.file FROM "
+        f"CREATE OR REPLACE TEMP TABLE met AS SELECT o.* EXCLUDE (file_index), h._file FROM "
         f"(SELECT {wanted}, {index} AS file_index FROM {scan_files_sql(table, hit)}) o "
-        f"JOIN hit_files h ON h.i = o.file_index "
+        f"JOIN hit_files h ON h._i = o.file_index "
         f"WHERE EXISTS (SELECT 1 FROM {relation} r WHERE {spec.same_key('r', 'o')})"
     )
     connection.unregister("hit_files")
@@ -121,11 +121,11 @@ def rewrite(
         relation: name of a table with all columns of the target, whose keys `meet` has looked up.
     """
     _place(connection, table, files, relation, spec)
-    arriving = dict(connection.execute("SELECT file, count(*) FROM placed GROUP BY file").fetchall())
+    arriving = dict(connection.execute("SELECT _file, count(*) FROM placed GROUP BY _file").fetchall())
     leaving = dict(
         connection.execute(
-            f"SELECT file, count(*) FROM met m "
-            f"WHERE EXISTS (SELECT 1 FROM {relation} r WHERE {spec.same_key('r', 'm')}) GROUP BY file"
+            f"SELECT _file, count(*) FROM met m "
+            f"WHERE EXISTS (SELECT 1 FROM {relation} r WHERE {spec.same_key('r', 'm')}) GROUP BY _file"
         ).fetchall()
     )
     touched = sorted({*arriving, *leaving})
@@ -134,7 +134,7 @@ def rewrite(
     def write(number: int) -> list[DataFile]:
         old = files[number : number + 1]
         rows = sum(file.record_count for file in old) + arriving.get(number, 0) - leaving.get(number, 0)
-        new = f"SELECT {columns} FROM placed WHERE file = {number}"
+        new = f"SELECT {columns} FROM placed WHERE _file = {number}"
         kept = f"SELECT {columns} FROM {scan_files_sql(table, old)} AS o"
         if number in leaving:
             kept += f" WHERE NOT EXISTS (SELECT 1 FROM {relation} r WHERE {spec.same_key('r', 'o')})"
@@ -153,24 +153,24 @@ def _place(
 ) -> None:
     """Makes `placed`: the rows of `relation` with the file they go to, their own or the one that they follow."""
     bounds = _bounds(table, files, spec.keys[:1])
-    lowest = min(((low.as_py(), i) for i, low in enumerate(bounds["lo0"]) if low.is_valid), default=(None, 0))[1]
+    lowest = min(((low.as_py(), i) for i, low in enumerate(bounds["_lo0"]) if low.is_valid), default=(None, 0))[1]
     connection.register("file_bounds", bounds)
     connection.execute(
-        f"CREATE OR REPLACE TABLE placed AS SELECT r.*, coalesce(m.file, b.file, {lowest}) AS file "
-        f"FROM {relation} r LEFT JOIN (SELECT {column_list(spec.keys)}, file FROM met) m ON {spec.same_key('r', 'm')} "
-        f"ASOF LEFT JOIN file_bounds b ON r.{quoted(spec.keys[0])} >= b.lo0"
+        f"CREATE OR REPLACE TABLE placed AS SELECT r.*, coalesce(m._file, b._file, {lowest}) AS _file "
+        f"FROM {relation} r LEFT JOIN (SELECT {column_list(spec.keys)}, _file FROM met) m ON {spec.same_key('r', 'm')} "
+        f"ASOF LEFT JOIN file_bounds b ON r.{quoted(spec.keys[0])} >= b._lo0"
     )
     connection.unregister("file_bounds")
 
 
 def _bounds(table: Table, files: Sequence[DataFile], keys: Sequence[str]) -> pa.Table:
-    """`file` (its number), and for each key column `lo<i>` and `hi<i>`; null where a file has no bounds."""
-    columns: dict[str, pa.Array[pa.Scalar[pa.DataType]]] = {"file": pa.array(range(len(files)), pa.int64())}
+    """`_file` (its number), and for each key column `_lo<i>` and `_hi<i>`; null where a file has no bounds."""
+    columns: dict[str, pa.Array[pa.Scalar[pa.DataType]]] = {"_file": pa.array(range(len(files)), pa.int64())}
     for i, key in enumerate(keys):
         field = table.schema().find_field(key)
         kind = cast(PrimitiveType, field.field_type)
         arrow = cast(pa.DataType, schema_to_pyarrow(kind))
-        for name, of in (("lo", "lower_bounds"), ("hi", "upper_bounds")):
+        for name, of in (("_lo", "lower_bounds"), ("_hi", "upper_bounds")):
             raw = [(getattr(file, of) or {}).get(field.field_id) for file in files]
             values: list[Any] = [None if b is None else from_bytes(kind, b) for b in raw]
             columns[f"{name}{i}"] = pa.array(values, arrow)

@@ -60,6 +60,7 @@ class SilverResult:
     Args:
         rows_by_day: rows that changed, by the ingest day of their last change.
         held: rows that changed and wait for a value that did not travel.
+        removals: TRUNCATEs and complete initial snapshots among the changes.
         bytes_rewritten: size of the files written.
         bronze_snapshot: bronze's snapshot that silver now holds.
         watermark: when the newest change in silver was committed in the shop.
@@ -70,6 +71,7 @@ class SilverResult:
     updated: int = 0
     deleted: int = 0
     held: int = 0
+    removals: int = 0
     rows_by_day: dict[date, int] = field(default_factory=dict)
     files_rewritten: int = 0
     bytes_rewritten: int = 0
@@ -158,6 +160,7 @@ def merge_silver(settings: Settings, catalog: Catalog, contract: Contract) -> Si
         updated=changed.updated,
         deleted=changed.deleted,
         held=changed.held,
+        removals=len(state.facts.removals),
         rows_by_day=changed.by_day,
         files_rewritten=len(rewritten.removed),
         bytes_rewritten=rewritten.bytes_written,

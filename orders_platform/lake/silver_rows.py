@@ -103,8 +103,8 @@ def make_changed(connection: duckdb.DuckDBPyConnection, state: SilverState, sequ
     ]
     new = f"m.{quoted(keys[0])} IS NULL"
     connection.execute(
-        f"CREATE OR REPLACE TABLE {CHANGED} AS SELECT c.*, {sequence_number}::BIGINT AS _seq, {new} AS is_new, "
-        f"coalesce(m._deleted, true) AS was_deleted "
+        f"CREATE OR REPLACE TABLE {CHANGED} AS SELECT c.*, {sequence_number}::BIGINT AS _seq, {new} AS _is_new, "
+        f"coalesce(m._deleted, true) AS _was_deleted "
         f"FROM candidates c LEFT JOIN met m ON {state.spec.same_key('c', 'm')} "
         f"WHERE {new} OR {state.spec.replaces('c', 'm')} "
         f"OR ({position_sql('c')} = {position_sql('m')} AND ({' OR '.join(differs)}))"
@@ -148,13 +148,13 @@ def _empty_removed_rows(connection: duckdb.DuckDBPyConnection, state: SilverStat
 def _count(connection: duckdb.DuckDBPyConnection) -> ChangedRows:
     """Counts the changed rows. A row that appears already deleted is new, not deleted."""
     row = connection.execute(
-        f"SELECT count(*) FILTER (WHERE is_new), "
-        f"count(*) FILTER (WHERE NOT is_new AND NOT (_deleted AND NOT was_deleted)), "
-        f"count(*) FILTER (WHERE NOT is_new AND _deleted AND NOT was_deleted), "
+        f"SELECT count(*) FILTER (WHERE _is_new), "
+        f"count(*) FILTER (WHERE NOT _is_new AND NOT (_deleted AND NOT _was_deleted)), "
+        f"count(*) FILTER (WHERE NOT _is_new AND _deleted AND NOT _was_deleted), "
         f"count(*) FILTER (WHERE _deleted AND _op NOT IN ('d', 't')), "
         f"coalesce(bool_or({TOAST} IS NOT NULL), false) FROM {CHANGED}"
     ).fetchone()
     inserted, updated, deleted, held, has_toast = row or (0, 0, 0, 0, False)
     days = connection.execute(f"SELECT _ingest_day, count(*) FROM {CHANGED} GROUP BY 1 ORDER BY 1").fetchall()
-    connection.execute(f"ALTER TABLE {CHANGED} DROP is_new; ALTER TABLE {CHANGED} DROP was_deleted")
+    connection.execute(f"ALTER TABLE {CHANGED} DROP _is_new; ALTER TABLE {CHANGED} DROP _was_deleted")
     return ChangedRows(inserted, updated, deleted, held, dict(days), has_toast)

@@ -53,14 +53,14 @@ def columns_concerned(connection: duckdb.DuckDBPyConnection, sources: ToastSourc
     own, met = column_list(keys), column_list(keys, "s")
     same = " AND ".join(f"s.{quoted(k)} = c.{quoted(k)}" for k in keys)
     # The old keys of moved values are rare; rows that refer to a key which changes now are resolved again.
-    old = " AND ".join(f"{old_key_part('t.old_key', k)} = c.{quoted(k)}::VARCHAR" for k in keys)
+    old = " AND ".join(f"{old_key_part('_t.old_key', k)} = c.{quoted(k)}::VARCHAR" for k in keys)
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE toast_keys AS "
         f"SELECT DISTINCT {own} FROM {sources.incoming} WHERE len(_unavailable) > 0 AND _op <> 't' "
         f"UNION SELECT {met} FROM {sources.silver} s WHERE s.{TOAST} IS NOT NULL "
         f"AND ({str(everywhere).lower()} OR EXISTS (SELECT 1 FROM winners c WHERE {same})) "
-        f"UNION SELECT {met} FROM (SELECT *, unnest({TOAST}) AS t FROM {sources.silver} WHERE {TOAST} IS NOT NULL) s "
-        f"WHERE t.old_key IS NOT NULL AND EXISTS (SELECT 1 FROM winners c WHERE {old})"
+        f"UNION SELECT {met} FROM (SELECT *, unnest({TOAST}) AS _t FROM {sources.silver} WHERE {TOAST} IS NOT NULL) s "
+        f"WHERE _t.old_key IS NOT NULL AND EXISTS (SELECT 1 FROM winners c WHERE {old})"
     )
     rows = connection.execute(
         f"SELECT DISTINCT unnest(_unavailable) FROM {sources.incoming} "
@@ -98,39 +98,42 @@ def resolve(connection: duckdb.DuckDBPyConnection, sources: ToastSources, column
 
 
 def _make_register(connection: duckdb.DuckDBPyConnection, sources: ToastSources, column: str, name: str) -> None:
-    """Table `name`: key, value, known, old_key, e, c, l, o (position) of the last writer of the column's register."""
+    """Table `name`: the last writer of the column's register.
+
+    Key, `_value`, `_known`, `_was` (the old key), and `_e`, `_c`, `_l`, `_o` (its position).
+    """
     own, value = column_list(sources.contract.key), quoted(column)
     kind = duckdb_type(sources.contract.column(column).masked_type)
     absent = f"list_contains(_unavailable, '{column}')"
     entry = f"list_filter({TOAST}, lambda x: x['column'] = '{column}')[1]"
-    removed = f"row(e, c, l, o) < {sources.removed_below.sql}" if sources.removed_below else "false"
+    removed = f"row(_e, _c, _l, _o) < {sources.removed_below.sql}" if sources.removed_below else "false"
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE {name} AS WITH writers AS ("
-        f"SELECT {own}, {value}::{kind} AS value, NOT _deleted AND NOT coalesce({absent}, false) AS known, "
-        f"CASE WHEN {absent} AND _op = 'c' THEN _old_key END AS old_key, "
-        f"_epoch AS e, _commit_pos AS c, _lsn AS l, _kafka_offset AS o FROM toast_changes "
+        f"SELECT {own}, {value}::{kind} AS _value, NOT _deleted AND NOT coalesce({absent}, false) AS _known, "
+        f"CASE WHEN {absent} AND _op = 'c' THEN _old_key END AS _was, "
+        f"_epoch AS _e, _commit_pos AS _c, _lsn AS _l, _kafka_offset AS _o FROM toast_changes "
         f"WHERE _op IN ('c', 'd') OR NOT coalesce({absent}, false) "
-        f"UNION ALL SELECT {own}, CASE WHEN coalesce(t.known, true) THEN {value} END, "
-        f"_op NOT IN ('d', 't') AND coalesce(t.known, true), t.old_key, coalesce(t.epoch, _epoch), "
-        f"coalesce(t.commit_pos, _commit_pos), coalesce(t.lsn, _lsn), coalesce(t.kafka_offset, _kafka_offset) "
-        f"FROM (SELECT *, {entry} AS t FROM toast_current) "
+        f"UNION ALL SELECT {own}, CASE WHEN coalesce(_t.known, true) THEN {value} END, "
+        f"_op NOT IN ('d', 't') AND coalesce(_t.known, true), _t.old_key, coalesce(_t.epoch, _epoch), "
+        f"coalesce(_t.commit_pos, _commit_pos), coalesce(_t.lsn, _lsn), coalesce(_t.kafka_offset, _kafka_offset) "
+        f"FROM (SELECT *, {entry} AS _t FROM toast_current) "
         # The last writer; of the same one, as read now and as silver has it, what is known already.
         f"), last AS (SELECT * FROM writers QUALIFY row_number() OVER "
-        f"(PARTITION BY {own} ORDER BY e DESC, c DESC, l DESC, o DESC, known DESC) = 1) "
-        f"SELECT {own}, CASE WHEN known AND NOT {removed} THEN value END AS value, known AND NOT {removed} AS known, "
-        f"CASE WHEN NOT {removed} THEN old_key END AS old_key, e, c, l, o FROM last"
+        f"(PARTITION BY {own} ORDER BY _e DESC, _c DESC, _l DESC, _o DESC, _known DESC) = 1) "
+        f"SELECT {own}, CASE WHEN _known AND NOT {removed} THEN _value END AS _value, "
+        f"_known AND NOT {removed} AS _known, CASE WHEN NOT {removed} THEN _was END AS _was, _e, _c, _l, _o FROM last"
     )
 
 
 def _look_up(connection: duckdb.DuckDBPyConnection, sources: ToastSources, column: str, name: str) -> None:
     """Fills registers that say "as under the old key" from all changes of that key."""
-    rows = connection.execute(f"SELECT DISTINCT old_key, e, c, l, o FROM {name} WHERE old_key IS NOT NULL").fetchall()
+    rows = connection.execute(f"SELECT DISTINCT _was, _e, _c, _l, _o FROM {name} WHERE _was IS NOT NULL").fetchall()
     for old_key, *parts in rows:
         at = Position(*parts)
         found = _value_before(connection, sources, column, old_key, at)
         if found is not None:
             connection.execute(
-                f"UPDATE {name} SET value = ?, known = true WHERE old_key = ? AND row(e, c, l, o) = {at.sql}",
+                f"UPDATE {name} SET _value = ?, _known = true WHERE _was = ? AND row(_e, _c, _l, _o) = {at.sql}",
                 [found[0], old_key],
             )
 
@@ -173,17 +176,15 @@ def _apply(connection: duckdb.DuckDBPyConnection, contract: Contract, columns: S
         r = f"r{i}"
         same = " AND ".join(f"{r}.{quoted(k)} = m.{quoted(k)}" for k in contract.key)
         joins.append(f"LEFT JOIN toast_{i} {r} ON {same}")
-        values.append(f"CASE WHEN m.{alive} THEN {r}.value END AS {quoted(column)}")
-        elsewhere = f"row({r}.e, {r}.c, {r}.l, {r}.o) <> {position_sql('m')}"
+        values.append(f"CASE WHEN m.{alive} THEN {r}._value END AS {quoted(column)}")
+        elsewhere = f"row({r}._e, {r}._c, {r}._l, {r}._o) <> {position_sql('m')}"
         # A register that nothing has written is older than any change.
-        at = [f"'{name}': coalesce({r}.{part}, -1)" for name, part in zip(_PARTS, "eclo", strict=True)]
-        entry = (
-            f"{{'column': '{column}', {', '.join(at)}, 'known': coalesce({r}.known, false), 'old_key': {r}.old_key}}"
-        )
+        at = [f"'{name}': coalesce({r}._{part}, -1)" for name, part in zip(_PARTS, "eclo", strict=True)]
+        entry = f"{{'column': '{column}', {', '.join(at)}, 'known': coalesce({r}._known, false), 'old_key': {r}._was}}"
         entries.append(
-            f"CASE WHEN NOT coalesce({r}.known, false) OR {r}.old_key IS NOT NULL OR {elsewhere} THEN {entry} END"
+            f"CASE WHEN NOT coalesce({r}._known, false) OR {r}._was IS NOT NULL OR {elsewhere} THEN {entry} END"
         )
-        unknown.append(f"NOT coalesce({r}.known, false)")
+        unknown.append(f"NOT coalesce({r}._known, false)")
     toast = f"list_filter([{', '.join(entries)}], lambda x: x IS NOT NULL)"
     own = column_list(contract.key)
     connection.execute(

@@ -104,28 +104,28 @@ def versions_sql(table: Table, contract: Contract, snapshot_id: int | None = Non
     travelled = ", ".join(
         f"CASE WHEN NOT {absent.format(name)} THEN [{quoted(name)}] END AS {quoted(name)}" for name in names
     )
-    moved = ", ".join(f"arg_max(o.{name}, o.place) AS {name}" for name in values)
-    before = f"OVER (PARTITION BY {column_list(contract.key, 'v')} ORDER BY v.place)"
+    moved = ", ".join(f"arg_max(o.{name}, o._place) AS {name}" for name in values)
+    before = f"OVER (PARTITION BY {column_list(contract.key, 'v')} ORDER BY v._place)"
     filled = ", ".join(
         f"(last_value(coalesce(v.{name}, CASE WHEN v._old_key IS NOT NULL THEN coalesce(m.{name}, [NULL]) END) "
         f"IGNORE NULLS) {before})[1] AS {name}"
         for name in values
     )
     same = " AND ".join(f"{name} IS NOT DISTINCT FROM lag({name}) OVER w" for name in (*values, "_deleted"))
-    ended = " OR ".join(f"({r} > place AND (next_place IS NULL OR {r} < next_place))" for r in removals) or "false"
-    window = f"WINDOW w AS (PARTITION BY {keys} ORDER BY place)"
+    ended = " OR ".join(f"({r} > _place AND (_next_place IS NULL OR {r} < _next_place))" for r in removals) or "false"
+    window = f"WINDOW w AS (PARTITION BY {keys} ORDER BY _place)"
     return (
         f"WITH versions AS (SELECT {keys}, {travelled}, _op, _deleted, _source_ts, "
-        f"CASE WHEN _op = 'c' AND len(_unavailable) > 0 THEN _old_key END AS _old_key, {position_sql()} AS place "
+        f"CASE WHEN _op = 'c' AND len(_unavailable) > 0 THEN _old_key END AS _old_key, {position_sql()} AS _place "
         f"FROM {scan_sql(table, snapshot_id)}), "
-        f"moved AS (SELECT {column_list(contract.key, 'v')}, v.place, {moved} FROM versions v "
-        f"JOIN versions o ON {carried} AND o.place < v.place AND NOT o._deleted WHERE v._old_key IS NOT NULL "
+        f"moved AS (SELECT {column_list(contract.key, 'v')}, v._place, {moved} FROM versions v "
+        f"JOIN versions o ON {carried} AND o._place < v._place AND NOT o._deleted WHERE v._old_key IS NOT NULL "
         f"GROUP BY ALL), "
-        f"filled AS (SELECT {column_list(contract.key, 'v')}, {filled}, v._deleted, v._source_ts, v.place "
-        f"FROM versions v LEFT JOIN moved m ON v.place = m.place AND {MergeSpec(contract.key).same_key('v', 'm')}), "
+        f"filled AS (SELECT {column_list(contract.key, 'v')}, {filled}, v._deleted, v._source_ts, v._place "
+        f"FROM versions v LEFT JOIN moved m ON v._place = m._place AND {MergeSpec(contract.key).same_key('v', 'm')}), "
         f"different AS (SELECT * FROM filled {window} QUALIFY NOT coalesce({same}, false) OR row_number() OVER w = 1), "
-        f"intervals AS (SELECT *, lead(_source_ts) OVER w AS next_ts, lead(place) OVER w AS next_place "
+        f"intervals AS (SELECT *, lead(_source_ts) OVER w AS _next_ts, lead(_place) OVER w AS _next_place "
         f"FROM different {window}) "
-        f"SELECT {keys}, {', '.join(values)}, _source_ts AS valid_from, next_ts AS valid_to, {ended} AS removed "
+        f"SELECT {keys}, {', '.join(values)}, _source_ts AS valid_from, _next_ts AS valid_to, {ended} AS removed "
         f"FROM intervals WHERE NOT _deleted"
     )

@@ -14,8 +14,8 @@ from orders_platform.stack.errors import StackError
 POLL_SECONDS = 0.25
 
 
-def wait_until_captured(settings: Settings, seconds: float = 60.0) -> None:
-    """Returns when every commit made before the call is in Kafka.
+def wait_until_captured(settings: Settings, seconds: float = 60.0, slot: str = SLOT) -> None:
+    """Returns when every commit made before the call is in Kafka, as the replication slot of the connector says.
 
     Debezium confirms a position of the WAL once the records up to it are written, and only where there is a record. So
     one is made: a row in the table of signals, taken away again, which Debezium notes in its log.
@@ -36,7 +36,7 @@ def wait_until_captured(settings: Settings, seconds: float = 60.0) -> None:
             row = connection.execute(
                 "SELECT confirmed_flush_lsn >= %s::pg_lsn, confirmed_flush_lsn::text"
                 " FROM pg_replication_slots WHERE slot_name = %s",
-                (wanted, SLOT),
+                (wanted, slot),
             ).fetchone()
             if row is not None and row[0]:
                 return

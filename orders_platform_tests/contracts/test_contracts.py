@@ -99,6 +99,17 @@ def test_a_minimal_contract_is_enough(tmp_path: Path) -> None:
     assert contract.bronze_table == "bronze.things"
 
 
+def test_postgresqls_names_are_kept_where_they_are_none_for_the_lake(tmp_path: Path) -> None:
+    document = _document()
+    document["schema"][0] |= {"name": "things", "physicalName": 'public.Old "Things", again'}
+    _properties(document)[1] |= {"physicalName": "_label"}
+    contract = load_contract(_write(tmp_path, document))
+    assert (contract.table, contract.source, contract.column("label").source_name) == (
+        "things", 'public.Old "Things", again', "_label",
+    )  # fmt: skip
+    assert contract.topic("shop") == "shop.public.Old__Things___again"
+
+
 def _properties(document: dict[str, Any]) -> list[dict[str, Any]]:
     properties: list[dict[str, Any]] = document["schema"][0]["properties"]
     return properties
@@ -114,6 +125,18 @@ def _break_twice(document: dict[str, Any]) -> None:
 
 def _break_underscore(document: dict[str, Any]) -> None:
     _properties(document)[1]["name"] = "_seq"
+
+
+def _break_case(document: dict[str, Any]) -> None:
+    _properties(document).append({"name": "Label", "physicalType": "text"})
+
+
+def _break_engine_name(document: dict[str, Any]) -> None:
+    _properties(document)[1]["name"] = "filename"
+
+
+def _break_table_name(document: dict[str, Any]) -> None:
+    document["schema"][0]["name"] = "Things"
 
 
 def _break_masked_key(document: dict[str, Any]) -> None:
@@ -153,6 +176,9 @@ def _break_version(document: dict[str, Any]) -> None:
         (_break_key, "no column has primaryKey"),
         (_break_twice, "columns named twice: label"),
         (_break_underscore, "names that start with _ belong to the platform"),
+        (_break_case, "differ only in case"),
+        (_break_engine_name, "the name is taken"),
+        (_break_table_name, "lower case letters"),
         (_break_masked_key, "a key cannot be masked"),
         (_break_masked_number, "only text can be masked, not integer"),
         (_break_masking, "rot13"),

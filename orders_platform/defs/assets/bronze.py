@@ -63,6 +63,7 @@ def bronze_asset(contract: Contract) -> dg.AssetsDefinition:
                     "tombstones": result.tombstones,
                     "skipped": result.skipped,
                     "dead_letters": result.dead,
+                    "late": result.late,
                     "offsets": sum(each.offsets for each in result.ranges),
                     "snapshot_id": str(result.snapshot_id or ""),
                 },

@@ -67,6 +67,7 @@ def silver_asset(contract: Contract) -> dg.AssetsDefinition:
             "files_rewritten": result.files_rewritten,
             "bytes_rewritten": result.bytes_rewritten,
             "held": result.held,
+            "truncates_and_snapshots": result.removals,
             "seconds": round(monotonic() - started, 3),
             "snapshot_id": str(result.snapshot_id or ""),
             **_watermark(result.watermark),
