@@ -82,9 +82,9 @@ def has_one_order(contract: Contract) -> bool:
 def postgres_key(contract: Contract) -> sql.Composable:
     """The key's columns, separated by commas, such that they sort as in the lake: text by its bytes."""
     return sql.SQL(", ").join(
-        sql.SQL('{} COLLATE "C"').format(sql.Identifier(column.name))
+        sql.SQL('{} COLLATE "C"').format(sql.Identifier(column.source_name))
         if _is_text(column)
-        else sql.Identifier(column.name)
+        else sql.Identifier(column.source_name)
         for column in contract.key_columns
     )
 

@@ -64,7 +64,7 @@ def row_estimate(snapshot: ShopSnapshot, contract: Contract) -> int:
     Raises:
         ShopUnreadableError: the table does not exist.
     """
-    name = sql.Identifier(contract.schema, contract.table).as_string(snapshot.connection)
+    name = sql.Identifier(contract.schema, contract.source_table).as_string(snapshot.connection)
     row = snapshot.connection.execute(
         "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = to_regclass(%s)", [name]
     ).fetchone()
@@ -81,12 +81,12 @@ def key_after(snapshot: ShopSnapshot, contract: Contract, first: Key | None, row
     key = postgres_key(contract)
     # Under its own name, the text would be what ORDER BY sorts by.
     texts = sql.SQL(", ").join(
-        sql.SQL("{}::text AS {}").format(sql.Identifier(name), sql.Identifier(f"_text_of_{name}"))
-        for name in contract.key
+        sql.SQL("{}::text AS {}").format(sql.Identifier(column.source_name), sql.Identifier(f"_text_of_{column.name}"))
+        for column in contract.key_columns
     )
     query = sql.SQL("SELECT {} FROM {} WHERE {} ORDER BY {} OFFSET {} LIMIT 1").format(
         texts,
-        sql.Identifier(contract.schema, contract.table),
+        sql.Identifier(contract.schema, contract.source_table),
         KeyRange(first).postgres(contract),
         key,
         sql.Literal(rows),

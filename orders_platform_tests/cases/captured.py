@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -27,10 +27,10 @@ from orders_platform.ingest.topics import create_topics
 from orders_platform.lake.catalog import open_catalog
 from orders_platform.lake.duckdb_engine import connect, scan_sql
 from orders_platform.lake.silver import SilverResult, merge_silver
-from orders_platform.quality.comparison import Pair, Patience, compare
-from orders_platform.quality.lake_sides import silver_side
+from orders_platform.quality.comparison import Patience
+from orders_platform.quality.key_range import EVERYTHING
+from orders_platform.quality.reconcile import reconcile_range
 from orders_platform.quality.report import TableComparison
-from orders_platform.quality.shop_snapshot import ShopSide
 from orders_platform.settings import Settings
 from orders_platform.stack import wait_until_captured
 from orders_platform.stack.connect_rest import ConnectRest
@@ -124,10 +124,7 @@ class Capture:
     def compare(self, table: str) -> TableComparison:
         """Silver with PostgreSQL, value by value."""
         contract = self.contracts[table]
-        shop = ShopSide(self.settings.postgres, contract, self.settings.masking_key)
-        with closing(connect(self.settings)) as con:
-            found = silver_side(self.catalog, contract)
-            return compare(con, Pair(shop.shape, shop, found), Patience(limit_seconds=0), 20)
+        return reconcile_range(self.settings, self.catalog, contract, EVERYTHING, patience=Patience(limit_seconds=0))
 
     def records(self, table: str) -> pa.Table:
         """Every record of a table's topic, schema `RECORDS`."""
