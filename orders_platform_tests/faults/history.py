@@ -10,23 +10,43 @@ from orders_platform.fault_points import FaultPoint
 
 
 class Fault(StrEnum):
-    """What can go wrong in one step of a history. Each name is a method of `Player`."""
+    """What can go wrong in one step of a history on recorded topics."""
 
     NONE = "none"
+    # the run
     KILLED_AT_POINT = "killed-at-point"
     KILLED_AT_RANDOM = "killed-at-random"
     TWO_AT_ONCE = "two-at-once"
+    FROZEN_AT_POINT = "frozen-at-point"
     FROZEN_AND_OVERTAKEN = "frozen-and-overtaken"
-    DELIVERED_TWICE = "delivered-twice"
-    ABORTED_TRANSACTION = "aborted-transaction"
-    OPEN_TRANSACTION = "open-transaction"
+    RANGE_BACKFILL_WHILE_LIVE = "range-backfill-while-live"
+    TWO_PUBLICATIONS_AT_ONCE = "two-publications-at-once"
+    PAST_DAY_AGAIN = "past-day-again"
+    # the catalog
+    COMMIT_ANSWER_LOST = "commit-answer-lost"
+    COMMIT_ANSWERED_409 = "commit-answered-409"
+    CATALOG_ERROR_BEFORE = "catalog-error-before"
+    CATALOG_UNREACHABLE_AFTER = "catalog-unreachable-after"
+    # the tables
+    BRONZE_ROLLED_BACK = "bronze-rolled-back"
+    SNAPSHOTS_EXPIRED = "snapshots-expired"
+    FOREIGN_COMPACTION = "foreign-compaction"
+    COMPACTED_EXPIRED_ROLLED_BACK = "compacted-expired-rolled-back"
+    DASHBOARD_LOST = "dashboard-lost"
+    # the store
     STAGED_FILE_DELETED = "staged-file-deleted"
     STAGED_FILE_TRUNCATED = "staged-file-truncated"
     STAGED_FILE_CORRUPTED = "staged-file-corrupted"
-    BRONZE_ROLLED_BACK = "bronze-rolled-back"
-    SNAPSHOTS_EXPIRED = "snapshots-expired"
-    PAST_DAY_AGAIN = "past-day-again"
-    DASHBOARD_LOST = "dashboard-lost"
+    DISK_FULL = "disk-full"
+    # Kafka
+    DELIVERED_TWICE = "delivered-twice"
+    ABORTED_TRANSACTION = "aborted-transaction"
+    TRANSACTION_OVER_MIDNIGHT = "transaction-over-midnight"
+    PARTITIONS_INCREASED = "partitions-increased"
+
+
+AT_A_POINT = (Fault.KILLED_AT_POINT, Fault.FROZEN_AT_POINT)
+TIMED = (Fault.KILLED_AT_RANDOM, Fault.FROZEN_AND_OVERTAKEN)
 
 
 @dataclass(frozen=True)
@@ -61,24 +81,25 @@ class History:
 def history(seed: int) -> History:
     """The history of a seed: two to four portions, each with a fault of its own.
 
-    The point of one kill goes round with the seed: as many seeds as there are points pass them all.
+    The point of one kill and the fault of one step go round with the seed: as many seeds in a row as there are points
+    pass them all, and as many as there are faults have each.
     """
     chance = random.Random(seed)
     count = chance.randint(2, 4)
     cuts = tuple(sorted(chance.uniform(0.05, 0.95) for _ in range(count - 1)))
-    points = list(FaultPoint)
-    steps = [_step(chance.choice(list(Fault)), chance, chance.choice(points)) for _ in range(count)]
-    steps[chance.randrange(count)] = _step(Fault.KILLED_AT_POINT, chance, points[seed % len(points)])
+    points, faults = list(FaultPoint), list(Fault)
+    steps = [_step(chance.choice(faults), chance, chance.choice(points)) for _ in range(count)]
+    killed, turn = chance.sample(range(count), 2)
+    steps[killed] = _step(Fault.KILLED_AT_POINT, chance, points[seed % len(points)])
+    steps[turn] = _step(faults[seed % len(faults)], chance, chance.choice(points))
     return History(seed, cuts, tuple(steps))
 
 
 def _step(fault: Fault, chance: random.Random, point: FaultPoint) -> Step:
-    killed = fault is Fault.KILLED_AT_POINT
-    timed = fault in (Fault.KILLED_AT_RANDOM, Fault.FROZEN_AND_OVERTAKEN)
     return Step(
         fault,
-        point if killed else None,
-        chance.choice([1, 1, 2, 3]) if killed else 1,
-        round(chance.uniform(0.2, 6.0), 2) if timed else 0.0,
+        point if fault in AT_A_POINT else None,
+        chance.choice([1, 1, 2, 3]) if fault in AT_A_POINT else 1,
+        round(chance.uniform(0.2, 4.0), 2) if fault in TIMED else 0.0,
         chance.randrange(1 << 30),
     )

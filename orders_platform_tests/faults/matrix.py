@@ -1,4 +1,4 @@
-"""`make faults SEEDS=1000`: plays that many histories, one after the other, and says what became of each.
+"""`make faults SEEDS=1000`: plays that many histories, a few at a time, and says what became of each.
 
 A history that fails keeps its folder (tables, staged files, logs) and prints the command that plays it again.
 """
@@ -11,7 +11,8 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from orders_platform.contracts import load_contracts
@@ -23,6 +24,7 @@ from orders_platform_tests.faults.history import history
 from orders_platform_tests.faults.player import Outcome, play
 from orders_platform_tests.faults.recording import Recording, record
 
+RECORDED_SEED = 7
 CHANGES = 400
 HISTORY_DAYS = 3
 
@@ -34,15 +36,21 @@ def take_recording(settings: Settings, seed: int) -> Recording:
     return record(settings, load_contracts())
 
 
-def matrix(seeds: Iterable[int], recording: Recording, shared: Settings, evidence: Path) -> Iterable[Outcome]:
-    """Plays the histories of the seeds; the folders of those that fail stay in `evidence`."""
-    for seed in seeds:
+def matrix(
+    seeds: Iterable[int], recording: Recording, shared: Settings, evidence: Path, jobs: int = 1
+) -> Iterator[Outcome]:
+    """Plays the histories of the seeds, `jobs` at a time; the folders of those that fail stay in `evidence`."""
+
+    def one(seed: int) -> Outcome:
         folder = evidence / f"seed {seed}"
         folder.mkdir(parents=True)
         outcome = play(history(seed), recording, shared, load_contracts(), folder)
         if not outcome.differences:
             shutil.rmtree(folder)
-        yield outcome
+        return outcome
+
+    with ThreadPoolExecutor(jobs) as pool:
+        yield from (done.result() for done in as_completed(pool.submit(one, seed) for seed in seeds))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,15 +58,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
     parser.add_argument("--seeds", type=int, default=25, help="how many histories (default 25)")
     parser.add_argument("--first", type=int, default=0, help="the first seed (default 0)")
+    parser.add_argument("--jobs", type=int, default=2, help="how many at a time (default 2)")
     chosen = parser.parse_args(arguments)
     home = Path(tempfile.mkdtemp(prefix="orders platform faults "))
     settings = new_settings(home / "stack")
-    started, kinds, failed = time.monotonic(), Counter[str](), []
+    started, kinds, failed = time.monotonic(), Counter[str](), list[int]()
     try:
         up(settings, print)
-        recording = take_recording(settings, chosen.first)
+        recording = take_recording(settings, seed=RECORDED_SEED)
         seeds = range(chosen.first, chosen.first + chosen.seeds)
-        for outcome in matrix(seeds, recording, settings, home / "evidence"):
+        for outcome in matrix(seeds, recording, settings, home / "evidence", chosen.jobs):
             kinds.update(step.fault for step in outcome.history.steps)
             print(f"{'FAILED' if outcome.differences else 'ok'} {outcome.seconds} s {outcome.history}", flush=True)
             if outcome.differences:

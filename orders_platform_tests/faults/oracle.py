@@ -27,6 +27,17 @@ SHOWN = 5
 
 def differences(settings: Settings, contracts: Sequence[Contract], state: Mapping[str, Rows]) -> list[str]:
     """Everything in which bronze, silver, gold or ClickHouse differ from what they must be; empty when all is well."""
+    found = ingest_differences(settings, contracts, state)
+    catalog = open_catalog(settings)
+    facts = catalog.load_table("gold.fact_orders").scan().to_arrow().to_pylist()
+    daily = catalog.load_table("gold.daily_revenue").scan().to_arrow().to_pylist()
+    found += gold_differences(settings, facts, daily, state)
+    found += clickhouse_differences(settings, state)
+    return found
+
+
+def ingest_differences(settings: Settings, contracts: Sequence[Contract], state: Mapping[str, Rows]) -> list[str]:
+    """Everything in which bronze, silver or the versions differ from what they must be."""
     found: list[str] = []
     catalog = open_catalog(settings)
     for contract in contracts:
@@ -37,10 +48,6 @@ def differences(settings: Settings, contracts: Sequence[Contract], state: Mappin
         if contract.versions_table:
             versions = catalog.load_table(contract.versions_table).scan().to_arrow().to_pylist()
             found += versions_differences(settings, contract, versions)
-    facts = catalog.load_table("gold.fact_orders").scan().to_arrow().to_pylist()
-    daily = catalog.load_table("gold.daily_revenue").scan().to_arrow().to_pylist()
-    found += gold_differences(settings, facts, daily, state)
-    found += clickhouse_differences(settings, state)
     return found
 
 

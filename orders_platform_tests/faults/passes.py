@@ -1,6 +1,6 @@
-"""Passes of the platform in processes of their own, so that they can be killed, frozen and raced.
+"""The platform's work in processes of their own, so that it can be killed, frozen and raced.
 
-A fork server that has imported everything, and started nothing, makes a pass cost its work and no interpreter.
+A fork server that has imported everything, and started nothing, makes a process cost its work and no interpreter.
 """
 
 from __future__ import annotations
@@ -13,32 +13,42 @@ from collections.abc import Mapping
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+import psutil
+
 from orders_platform import fault_points
 from orders_platform.fault_points import FaultPoint
+from orders_platform_tests.faults.work import Work
 
 PASS_SECONDS = 240.0
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["orders_platform_tests.faults.preload"])
 
 
-def _pass(environment: Mapping[str, str], log: Path) -> None:
-    """One `sync` in this process; exits 0 when caught up, 1 (by its exception, which the log shows) when it failed."""
+def _pass(work: Work, environment: Mapping[str, str], log: Path) -> None:
+    """Does the work here; exits 0 when it is done, 1 (by its exception, which the log shows) when it failed."""
     os.environ.update(environment)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    from orders_platform.defs.sync import sync
     from orders_platform.settings import load
 
-    sync(load())
+    work.run(load())
 
 
 class Pass:
-    """A running pass over all that is behind."""
+    """A process at work."""
 
-    def __init__(self, environment: Mapping[str, str], log: Path, die_at: FaultPoint | None = None, times: int = 1):
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        log: Path,
+        work: Work | None = None,
+        die_at: FaultPoint | None = None,
+        times: int = 1,
+    ):
         fault = {fault_points.VARIABLE: f"{die_at}:{times}" if die_at else ""}
-        self._process: ForkServerProcess = _SERVER.Process(target=_pass, args=({**environment, **fault}, log))
+        arguments = (work or Work(), {**environment, **fault}, log)
+        self._process: ForkServerProcess = _SERVER.Process(target=_pass, args=arguments)
         self._process.start()
 
     def wait(self, seconds: float = PASS_SECONDS) -> int:
@@ -65,6 +75,15 @@ class Pass:
         time.sleep(seconds)
         if self._process.is_alive() and self._process.pid:
             os.kill(self._process.pid, signal.SIGSTOP)
+
+    def wait_until_frozen(self) -> bool:
+        """Whether it has stopped itself at a point; False if it has ended before."""
+        deadline = time.monotonic() + PASS_SECONDS
+        while self._process.is_alive() and time.monotonic() < deadline:
+            if psutil.Process(self._process.pid).status() == psutil.STATUS_STOPPED:
+                return True
+            time.sleep(0.02)
+        return False
 
     def thaw(self) -> None:
         """Lets a frozen one go on."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 import psycopg
@@ -32,22 +34,16 @@ class Record:
 
 @dataclass(frozen=True)
 class Recording:
-    """The records of all tables in the order of their partitions, and what PostgreSQL held after the last."""
+    """The records of all tables as PostgreSQL's log had them, and what PostgreSQL held after the last."""
 
     records: tuple[Record, ...]
     state: Mapping[str, Mapping[tuple[Any, ...], Mapping[str, Any]]]
     """Per table, per key: the row as psycopg reads it."""
 
     def portions(self, cuts: Sequence[float]) -> list[list[Record]]:
-        """The records cut where a share of each partition has been written; a partition's order is kept."""
-        queues: dict[tuple[str, int], list[Record]] = {}
-        for record in self.records:
-            queues.setdefault((record.table, record.partition), []).append(record)
-        bounds = [0.0, *cuts, 1.0]
-        return [
-            [r for queue in queues.values() for r in queue[int(len(queue) * low) : int(len(queue) * high)]]
-            for low, high in pairwise(bounds)
-        ]
+        """The records cut where these shares of them have been written."""
+        bounds = [int(len(self.records) * share) for share in (0.0, *cuts, 1.0)]
+        return [list(self.records[low:high]) for low, high in pairwise(bounds)]
 
 
 def read_topic(settings: Settings, contract: Contract) -> list[tuple[int, Record]]:
@@ -99,8 +95,22 @@ def read_state(dsn: str, contracts: Iterable[Contract]) -> dict[str, dict[tuple[
 
 def record(settings: Settings, contracts: Sequence[Contract]) -> Recording:
     """Takes down what the topics and PostgreSQL hold; the shop must stand still and Debezium have caught up."""
-    records = [r for contract in contracts for _, r in read_topic(settings, contract)]
-    return Recording(tuple(records), read_state(settings.postgres, contracts))
+    queues: dict[tuple[str, int], list[Record]] = {}
+    for contract in contracts:
+        for _, each in read_topic(settings, contract):
+            queues.setdefault((each.table, each.partition), []).append(each)
+    merged = heapq.merge(*(_placed(queue) for queue in queues.values()), key=itemgetter(0))
+    return Recording(tuple(each for _, each in merged), read_state(settings.postgres, contracts))
+
+
+def _placed(queue: Iterable[Record]) -> Iterator[tuple[tuple[int, int], Record]]:
+    """The records of a partition with their places in PostgreSQL's log; a tombstone stays behind its delete."""
+    place = (0, 0)
+    for each in queue:
+        if change := envelope(each):
+            committed, lsn = (int(part or 0) for part in json.loads(change["source"]["sequence"]))
+            place = max(place, (committed or lsn, lsn))
+        yield place, each
 
 
 def write(

@@ -14,7 +14,6 @@ from orders_platform.contracts import load_contracts
 from orders_platform.fault_points import FaultPoint
 from orders_platform.settings import Settings
 from orders_platform_tests.faults.history import Fault, History, Step, history
-from orders_platform_tests.faults.matrix import take_recording
 from orders_platform_tests.faults.oracle import differences
 from orders_platform_tests.faults.player import Player, play
 from orders_platform_tests.faults.recording import Recording
@@ -22,11 +21,6 @@ from orders_platform_tests.faults.recording import Recording
 pytestmark = pytest.mark.timeout(600)
 CONTRACTS = load_contracts()
 SEEDS = range(4)
-
-
-@pytest.fixture(scope="module")
-def recording(live_stack: Settings) -> Recording:
-    return take_recording(live_stack, seed=7)
 
 
 def test_equal_seeds_make_equal_histories() -> None:
@@ -62,15 +56,9 @@ def test_a_run_that_dies_at_every_durable_step_in_turn_loses_and_doubles_nothing
 
 @pytest.fixture(scope="module")
 def undisturbed(recording: Recording, live_stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    player = Player(
-        History(20_000, (), (Step(Fault.NONE),)),
-        recording,
-        live_stack,
-        CONTRACTS,
-        tmp_path_factory.mktemp("undisturbed"),
-    )
+    player = Player(20_000, recording, live_stack, CONTRACTS, tmp_path_factory.mktemp("undisturbed"))
     player.prepare()
-    player.play(Step(Fault.NONE), recording.portions(())[0])
+    player.write(recording.records)
     assert player.heal() == []
     return player.settings
 

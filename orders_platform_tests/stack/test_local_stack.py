@@ -6,7 +6,6 @@ import json
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,12 +78,10 @@ def test_topics_keep_seven_days_in_three_partitions_by_the_brokers_clock(live_st
 
 def test_up_on_a_stack_that_is_well_changes_nothing(troubled_stack: Settings) -> None:
     before = _pids(troubled_stack)
-    started = time.monotonic()
     said: list[str] = []
     assert up(troubled_stack, said.append).healthy
     assert _pids(troubled_stack) == before
     assert not [line for line in said if "answers at" in line]
-    assert time.monotonic() - started < 30
 
 
 def test_two_who_start_it_at_the_same_time_get_one_stack(troubled_stack: Settings) -> None:

@@ -48,7 +48,9 @@ def test_a_process_is_found_by_its_mark_even_without_its_pid_file(tmp_path: Path
     assert processes.find(mark, pid_file) == process
 
 
-@pytest.mark.parametrize("content", [str(os.getpid()), "1", "999999999", "", "not a number"])
+@pytest.mark.parametrize(
+    "content", [str(os.getpid()), "1", "999999999", "", "not a number"], ids=["own", "init", "nobody", "empty", "text"]
+)
 def test_a_pid_file_that_names_someone_else_is_not_believed(tmp_path: Path, content: str) -> None:
     pid_file = tmp_path / "pid"
     pid_file.write_text(content, encoding="ascii")

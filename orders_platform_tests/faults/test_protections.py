@@ -1,0 +1,122 @@
+"""What each protection is there for: a history that ends well with it, and is found out to be wrong without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from confluent_kafka import TopicPartition
+
+from orders_platform.contracts import load_contracts
+from orders_platform.fault_points import FaultPoint
+from orders_platform.lake.catalog import open_catalog
+from orders_platform.settings import Settings
+from orders_platform_tests.faults import kafka_faults, table_faults
+from orders_platform_tests.faults.history import Fault, Step
+from orders_platform_tests.faults.oracle import ingest_differences
+from orders_platform_tests.faults.player import Player
+from orders_platform_tests.faults.protections import Protection
+from orders_platform_tests.faults.recording import Recording
+from orders_platform_tests.faults.work import Kind, Work
+
+pytestmark = pytest.mark.timeout(600)
+CONTRACTS = load_contracts()
+STEP = Step(Fault.NONE, chance=1)
+
+
+def _zombie(player: Player, recording: Recording, work: Work) -> None:
+    """A run that is about to commit stands still, another loads the same records, and it goes on."""
+    player.write(recording.records)
+    zombie = player.start(replace(work, freeze=True), FaultPoint.BRONZE_BEFORE_COMMIT)
+    assert zombie.wait_until_frozen()
+    player.run(STEP, work)
+    zombie.thaw()
+    zombie.wait()
+
+
+def _replay(player: Player, recording: Recording, work: Work) -> None:
+    """All has been carried when the older half comes once more."""
+    player.write(recording.records)
+    player.run(STEP, work)
+    player.write(recording.records[: len(recording.records) // 2])
+
+
+def _expired(player: Player, recording: Recording, work: Work) -> None:
+    """Records are deleted from the log between two loads."""
+    first, second, third = recording.portions((0.4, 0.6))
+    player.write(first)
+    player.run(STEP, work)
+    player.write(second)
+    topic = CONTRACTS[0].topic(player.settings.topic_prefix)
+    ends = [TopicPartition(topic, p, -1) for p in range(3)]  # -1: everything up to the end
+    for future in player.admin.delete_records(ends).values():
+        future.result(timeout=30)
+    player.write(third)
+
+
+def _aborted(player: Player, recording: Recording, work: Work) -> None:
+    """The log ends with records of a transaction that never was."""
+    kafka_faults.aborted_transaction(player, STEP, recording.records, work)
+
+
+def _ledger_lost(player: Player, recording: Recording, work: Work) -> None:
+    """Another engine has rewritten bronze, dropped the tag that guards the ledger, and expired the rest."""
+    player.write(recording.records)
+    player.run(STEP, work)
+    catalog = open_catalog(player.settings)
+    for contract in CONTRACTS:
+        table = catalog.load_table(contract.bronze_table)
+        for name in [name for name in table.refs() if name != "main"]:
+            table.manage_snapshots().remove_tag(name).commit()
+        table_faults.compact(catalog, contract.bronze_table)
+        table = catalog.load_table(contract.bronze_table)
+        table.maintenance.expire_snapshots().older_than(datetime.now(UTC) + timedelta(minutes=1)).commit()
+
+
+HISTORIES: Mapping[Protection, Callable[[Player, Recording, Work], None]] = {
+    Protection.CONDITIONAL_COMMIT: _zombie,
+    Protection.ORDER_OF_CHANGES: _replay,
+    Protection.GAP_CHECK: _expired,
+    Protection.READ_COMMITTED: _aborted,
+    Protection.MISSING_LEDGER_IS_AN_ERROR: _ledger_lost,
+}
+STOPPED = (Protection.GAP_CHECK, Protection.MISSING_LEDGER_IS_AN_ERROR)
+"""Where the protection stops the table and waits for a decision, rather than healing by itself."""
+
+
+@pytest.mark.parametrize("protection", Protection)
+def test_without_a_protection_a_history_ends_in_wrong_tables(
+    protection: Protection, recording: Recording, live_stack: Settings, tmp_path: Path
+) -> None:
+    _, found = _play(protection, Work(Kind.LAG_SENSOR, without=protection), recording, live_stack, tmp_path)
+    assert found != [], "the history does not need this protection"
+
+
+@pytest.mark.parametrize("protection", [each for each in Protection if each not in STOPPED])
+def test_with_it_the_same_history_ends_in_the_right_tables(
+    protection: Protection, recording: Recording, live_stack: Settings, tmp_path: Path
+) -> None:
+    assert _play(protection, Work(Kind.LAG_SENSOR), recording, live_stack, tmp_path) == (0, [])
+
+
+@pytest.mark.parametrize("protection", STOPPED)
+def test_with_it_the_same_history_stops_before_anything_is_wrong(
+    protection: Protection, recording: Recording, live_stack: Settings, tmp_path: Path
+) -> None:
+    code, found = _play(protection, Work(Kind.LAG_SENSOR), recording, live_stack, tmp_path)
+    assert code == 1
+    assert [line for line in found if "twice" in line] == []
+
+
+def _play(
+    protection: Protection, work: Work, recording: Recording, shared: Settings, folder: Path
+) -> tuple[int, list[str]]:
+    """How the last run ended, and what the oracle says of bronze and silver."""
+    player = Player(list(Protection).index(protection), recording, shared, CONTRACTS, folder)
+    player.prepare()
+    HISTORIES[protection](player, recording, work)
+    code = player.run(STEP, work)
+    return code, ingest_differences(player.settings, CONTRACTS, recording.state)
