@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import NoSuchTableError
 
 from orders_platform.contracts import Contract
 from orders_platform.ingest.boundaries import TopicMemory
-from orders_platform.ingest.cover import staged_of_all_days
+from orders_platform.ingest.cover import staged_of, staged_of_all_days
 from orders_platform.ingest.kafka_admin import KafkaAdmin, TopicLog
 from orders_platform.ingest.ledger import Ledger
 from orders_platform.ingest.log_guard import gone_from_log, refuse_another_log, refuse_lost
@@ -66,21 +65,25 @@ def unread(settings: Settings, catalog: Catalog, contract: Contract) -> Backlog:
         TopicMissingError, LostRecordsError, LedgerError: what stops the topic.
     """
     admin = KafkaAdmin(settings)
-    log = admin.topic(contract.topic(settings.topic_prefix))
+    ledger = Ledger.of_table(catalog, contract.bronze_table)
+    log = ledger.known(admin.topic(contract.topic(settings.topic_prefix)))
     admin.refuse_unbounded_timestamps(log.name)
-    try:
-        ledger = Ledger.read(catalog.load_table(contract.bronze_table))
-    except NoSuchTableError:
-        ledger = Ledger()
     refuse_another_log(log, ledger)
     place = storage(settings)
     origins = TopicMemory(place, log.name, log.topic_id).origins(log)
+    only_staged: dict[date, tuple[OffsetRange, ...]] = {}
     if gone := gone_from_log(log, ledger, origins):
         refuse_lost(log, subtract(gone, staged_of_all_days(place, log)))
+        only_staged = staged_of(place, log, gone)
     there = {p: Intervals(((bounds.start, bounds.stable_end),)) for p, bounds in log.partitions.items()}
     missing = ledger.missing(log.topic_id, there)
     open_records = sum(bounds.open_records for bounds in log.partitions.values())
-    return Backlog(log.name, log.topic_id, _by_day(admin, log, missing), open_records)
+    days = _by_day(admin, log, missing)
+    for day, ranges in only_staged.items():
+        found = days.get(day)
+        oldest = found.oldest if found else datetime(day.year, day.month, day.day, tzinfo=UTC)
+        days[day] = UnreadRanges(tuple(sorted((*ranges, *(found.ranges if found else ())))), oldest)
+    return Backlog(log.name, log.topic_id, dict(sorted(days.items())), open_records)
 
 
 def _by_day(admin: KafkaAdmin, log: TopicLog, missing: Mapping[int, Intervals]) -> dict[date, UnreadRanges]:

@@ -8,6 +8,7 @@ topic was first seen: what disappears behind that was lost.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from orders_platform.ingest.errors import StagedFileError, TopicRecreatedError
+from orders_platform.ingest.gaps import END, Gap, GapKind
 from orders_platform.ingest.kafka_admin import TopicLog
 from orders_platform.ingest.staging_files import Storage
 
@@ -51,12 +53,19 @@ class TopicMemory:
         except FileNotFoundError:
             first = self._put(name, {"cluster_id": log.cluster_id, "partitions": starts})
         if first["cluster_id"] != log.cluster_id:
+            lost = tuple((partition, 0, END) for partition in log.partitions)
             raise TopicRecreatedError(
                 f"topic {self.topic} was read from cluster {first['cluster_id']} and is now in {log.cluster_id} "
-                f"under the same id: offsets of both do not belong together. Nothing was loaded; point Kafka's "
-                f"settings at the former cluster, or give the new one a topic_prefix of its own"
+                f"under the same id: offsets of both do not belong together. Nothing was loaded; if Kafka's settings "
+                f"name the wrong cluster, mend them",
+                Gap(GapKind.REPLACED, self.topic_id, lost, log.topic_id, log.cluster_id),
             )
         return {partition: int(first["partitions"].get(str(partition), 0)) for partition in log.partitions}
+
+    def remember_origins(self, log: TopicLog, origins: Mapping[int, int]) -> None:
+        """Lets the log have begun at these offsets, unless it was seen before."""
+        starts = {str(partition): offset for partition, offset in origins.items()}
+        self._put(self._folder("origin.json"), {"cluster_id": log.cluster_id, "partitions": starts})
 
     def _folder(self, name: str) -> str:
         return f"{self.topic}/{self.topic_id}/{name}"

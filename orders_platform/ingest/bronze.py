@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import duckdb
@@ -22,20 +22,20 @@ from pyiceberg.table import Table
 from orders_platform.contracts import Contract
 from orders_platform.fault_points import FaultPoint
 from orders_platform.ingest.boundaries import TopicMemory
-from orders_platform.ingest.cover import Slice, cover_day
+from orders_platform.ingest.cover import Slice, cover_day, cover_of_former
 from orders_platform.ingest.dead_letters import DEAD
 from orders_platform.ingest.decoding import Decoder
 from orders_platform.ingest.errors import CommitRefusedError, StagedFileError
 from orders_platform.ingest.kafka_admin import KafkaAdmin, TopicLog
 from orders_platform.ingest.ledger import COMMIT, TAG, Ledger
-from orders_platform.ingest.log_guard import refuse_another_log
+from orders_platform.ingest.log_guard import refuse_another_log, refuse_rewound
 from orders_platform.ingest.offsets import OffsetRange, by_partition, flatten
-from orders_platform.ingest.positions import check_positions
+from orders_platform.ingest.positions import Place, falls, highest
 from orders_platform.ingest.staged_file import read, sliced
 from orders_platform.ingest.staging_files import Storage, storage
 from orders_platform.lake.catalog import ensure_table
 from orders_platform.lake.commits import CommitFaults, CommitUnknownError, ConflictError, commit
-from orders_platform.lake.duckdb_engine import connect, scan_sql, write_files
+from orders_platform.lake.duckdb_engine import connect, scan_files_sql, scan_sql, write_files
 from orders_platform.lake.maintenance import expire_if_due
 from orders_platform.lake.schemas import bronze_schema
 from orders_platform.settings import Settings
@@ -93,7 +93,30 @@ def load_day(
         CommitRefusedError: others kept committing first; nothing is lost, run it again.
         BrokerUnavailableError: Kafka does not answer.
     """
-    load = _Load(settings, contract, day, place or storage(settings))
+    return _run(catalog, _Load(settings, contract, day, place or storage(settings)))
+
+
+def load_former(
+    settings: Settings, catalog: Catalog, contract: Contract, day: date, former: TopicLog, place: Storage
+) -> BronzeResult:
+    """Loads what is staged of a day of a log that cannot be read any more. Raises as `load_day`."""
+    return _run(catalog, _Load(settings, contract, day, place, former))
+
+
+def rehearse(
+    settings: Settings,
+    catalog: Catalog,
+    contract: Contract,
+    day: date,
+    former: TopicLog | None = None,
+    place: Storage | None = None,
+) -> None:
+    """Decodes what a load of the day would load, and raises what would stop it; commits nothing."""
+    _Load(settings, contract, day, place or storage(settings), former).rehearse(bronze_table(catalog, contract))
+
+
+def _run(catalog: Catalog, load: _Load) -> BronzeResult:
+    contract, day = load.contract, load.day
     table = bronze_table(catalog, contract)
     failure: Exception | None = None
     attempts = 0
@@ -117,10 +140,16 @@ def load_day(
 
 
 class _Load:
-    """One call of `load_day`: what it has planned and what of it is known to be in the table."""
+    """One call of `load_day`: what it has planned and what of it is known to be in the table.
 
-    def __init__(self, settings: Settings, contract: Contract, day: date, place: Storage) -> None:
+    `former` is a log that cannot be read any more, of which the rest that is staged is loaded instead.
+    """
+
+    def __init__(
+        self, settings: Settings, contract: Contract, day: date, place: Storage, former: TopicLog | None = None
+    ) -> None:
         self.settings, self.contract, self.day, self.place = settings, contract, day, place
+        self._former = former
         self._counts: Counter[str] = Counter()
         self._ranges: list[OffsetRange] = []
         self._planned: tuple[list[OffsetRange], Counter[str]] | None = None
@@ -128,17 +157,30 @@ class _Load:
 
     def step(self, table: Table) -> Ledger | None:
         """One plan and its commit; the ledger if nothing was left to do. Raises what `lake.commits.commit` raises."""
-        admin = KafkaAdmin(self.settings)
-        log = admin.topic(self.contract.topic(self.settings.topic_prefix))
-        ledger = Ledger.read(table)
-        refuse_another_log(log, ledger)
+        ledger, log, slices = self._plan(table)
         self._confirm(ledger, log.topic_id)
-        memory = TopicMemory(self.place, log.name, log.topic_id)
-        slices = cover_day(self.settings, self.place, memory, log, admin, ledger, self.day)
         if not slices:
             return ledger
         self._commit(table, ledger, log, list(_limited(slices, self.settings.max_records_per_run)))
         return None
+
+    def rehearse(self, table: Table) -> None:
+        """Decodes everything that is to be loaded and judges it; writes nothing."""
+        ledger, log, slices = self._plan(table)
+        with connect(self.settings) as con:
+            ranges = list(flatten(by_partition(each.range for each in slices)))
+            self._write(con, table, ledger, log, slices, ranges, rehearsal=True)
+
+    def _plan(self, table: Table) -> tuple[Ledger, TopicLog, tuple[Slice, ...]]:
+        """What is loaded, from which log the rest comes, and what there is of it."""
+        ledger = Ledger.read(table)
+        if self._former is not None:
+            return ledger, self._former, cover_of_former(self.place, self._former, ledger, self.day)
+        admin = KafkaAdmin(self.settings)
+        log = ledger.known(admin.topic(self.contract.topic(self.settings.topic_prefix)))
+        refuse_another_log(log, ledger)
+        memory = TopicMemory(self.place, log.name, log.topic_id)
+        return ledger, log, cover_day(self.settings, self.place, memory, log, admin, ledger, self.day)
 
     def forget(self, *, unless_landed: bool) -> None:
         """After a refused commit; one without an answer is looked for in the ledger of the next step."""
@@ -154,12 +196,13 @@ class _Load:
             ranges = list(flatten(by_partition(each.range for each in slices)))
             files, counts, positions = self._write(con, table, ledger, log, slices, ranges)
             ends = {each.partition: each.next for each in ranges}
+            known = ledger.positions.get(log.topic_id, {})
             places = {
-                p: (ends[p], position)
-                for p, position in positions.items()
-                if p in ends and ends[p] >= ledger.positions.get(log.topic_id, {}).get(p, (0, 0))[0]
+                p: replace(place, next=ends[p])
+                for p, place in positions.items()
+                if p in ends and (p not in known or ends[p] >= known[p].next)
             }
-            after = ledger.including(log.topic_id, ranges, counts["rows"] + counts["dead"], places)
+            after = ledger.including(log.topic_id, ranges, counts["rows"] + counts["dead"], places, log.cluster_id)
             own = {
                 "day": self.day.isoformat(),
                 "topic_id": log.topic_id,
@@ -210,19 +253,24 @@ class _Load:
         log: TopicLog,
         slices: Sequence[Slice],
         ranges: Sequence[OffsetRange],
-    ) -> tuple[list[DataFile], Counter[str], dict[int, int]]:
-        """Data files of the slices' records, batch by batch, with counts and the highest position of each partition."""
+        rehearsal: bool = False,
+    ) -> tuple[list[DataFile], Counter[str], dict[int, Place]]:
+        """Data files of the slices' records, batch by batch, with counts and where the partitions stand after them."""
         files: list[DataFile] = []
         counts: Counter[str] = Counter()
-        before = dict(ledger.positions.get(log.topic_id, {}))
+        places = dict(ledger.positions.get(log.topic_id, {}))
         firsts: dict[int, int] = {}
         for each in ranges:
             firsts.setdefault(each.partition, each.first)
-        known = lambda lsns: scan_sql(table, row_filter=parse(f"_lsn IN ({', '.join(map(str, lsns))})"))  # noqa: E731
-        highest: dict[int, int] = {}
+
+        def known(lsns: list[int]) -> str:
+            loaded = scan_sql(table, row_filter=parse(f"_lsn IN ({', '.join(map(str, lsns))})"))
+            return f"(FROM {loaded} UNION ALL BY NAME FROM {scan_files_sql(table, files)})"
+
         decoder = Decoder(con, self.contract)
+        epochs = ledger.epochs(log.topic_id)
         for records in self._batches(slices):
-            decoded = decoder.decode(records, log.topic_id, self.day)
+            decoded = decoder.decode(records, log.topic_id, self.day, epochs)
             counts.update(
                 records=decoded.records,
                 rows=decoded.rows,
@@ -231,11 +279,14 @@ class _Load:
                 skipped=decoded.skipped,
                 late=decoded.late,
             )
-            highest.update(check_positions(con, decoded.positions_sql, before, firsts, known, log.name))
+            if found := falls(con, decoded.positions_sql, places, firsts, known):
+                refuse_rewound(KafkaAdmin(self.settings), log, ledger, found)
             # Within this load, what follows is compared with what was just read.
-            before.update({p: (0, position) for p, position in highest.items()})
-            files += write_files(con, table, decoded.sql, partition=self.day)
-        return files, counts, highest
+            after = highest(con, decoded.positions_sql, places)
+            places |= {p: replace(place, next=0) for p, place in after.items() if place != places.get(p)}
+            if not rehearsal:
+                files += write_files(con, table, decoded.sql, partition=self.day)
+        return files, counts, places
 
     def _batches(self, slices: Sequence[Slice]) -> Iterator[pa.Table]:
         """Records of several files at a time: few data files for small loads, bounded memory for large ones."""

@@ -9,7 +9,7 @@ from datetime import date
 from orders_platform.ingest.boundaries import TopicMemory
 from orders_platform.ingest.kafka_admin import KafkaAdmin, TopicLog
 from orders_platform.ingest.ledger import Ledger
-from orders_platform.ingest.log_guard import gone_from_log, refuse_lost
+from orders_platform.ingest.log_guard import gone_from_log, refuse_lost, refuse_truncated
 from orders_platform.ingest.offsets import Intervals, OffsetRange, by_partition, flatten, subtract
 from orders_platform.ingest.staged_file import StagedFile, staged_days, staged_files
 from orders_platform.ingest.staging import stage_ranges
@@ -46,6 +46,7 @@ def cover_day(
         refuse_lost(log, subtract(lost, staged_of_all_days(place, log)))
     files = staged_files(place, log.name, log.topic_id, day)
     staged = by_partition(file.range for file in files)
+    refuse_truncated(log, staged, "staging holds")
     wanted = {}
     for each in window.ranges:
         end = min(each.next, staged.get(each.partition, Intervals()).next)
@@ -58,10 +59,27 @@ def cover_day(
     return tuple(_slices(files, todo))
 
 
+def cover_of_former(place: Storage, log: TopicLog, ledger: Ledger, day: date) -> tuple[Slice, ...]:
+    """Slices of what is staged of a day and not loaded, of a log that cannot be read any more."""
+    files = staged_files(place, log.name, log.topic_id, day)
+    return tuple(_slices(files, ledger.missing(log.topic_id, by_partition(file.range for file in files))))
+
+
 def staged_of_all_days(place: Storage, log: TopicLog) -> dict[int, Intervals]:
     """Everything that is staged of a topic."""
     days = staged_days(place, log.name, log.topic_id)
     return by_partition(file.range for day in days for file in staged_files(place, log.name, log.topic_id, day))
+
+
+def staged_of(place: Storage, log: TopicLog, wanted: Mapping[int, Intervals]) -> dict[date, tuple[OffsetRange, ...]]:
+    """Which of these offsets are staged, by day."""
+    found = {}
+    for day in staged_days(place, log.name, log.topic_id):
+        staged = by_partition(file.range for file in staged_files(place, log.name, log.topic_id, day))
+        there = {p: held.intersect(wanted.get(p, Intervals())) for p, held in staged.items()}
+        if ranges := flatten(there):
+            found[day] = ranges
+    return found
 
 
 def _slices(files: Iterable[StagedFile], todo: Mapping[int, Intervals]) -> Iterator[Slice]:

@@ -56,7 +56,7 @@ class Fate:
     snapshot_id: int | None = None
 
 
-Renew = Callable[[duckdb.DuckDBPyConnection], Fate]
+Renew = Callable[[duckdb.DuckDBPyConnection, Ledger], Fate]
 """From the table `chosen` makes `settled` (places of rows that go) and `renewed` (rows instead, bronze's columns)."""
 
 
@@ -69,7 +69,7 @@ def replay(settings: Settings, catalog: Catalog, contract: Contract, selection: 
         LedgerError: the table's ledger is missing or cannot be believed.
         CommitRefusedError: others kept committing first; nothing is lost, run it again.
     """
-    return _rewritten(settings, catalog, contract, selection, lambda con: _decode_again(con, contract))
+    return _rewritten(settings, catalog, contract, selection, lambda con, ledger: _decode_again(con, contract, ledger))
 
 
 def discard(
@@ -85,7 +85,7 @@ def discard(
         raise ValueError("a reason is needed to discard dead letters")
     mark = Discarded(reason.strip(), by, datetime.now(UTC))
     open_ones = replace(selection, discarded=False)
-    return _rewritten(settings, catalog, contract, open_ones, lambda con: _mark_discarded(con, mark))
+    return _rewritten(settings, catalog, contract, open_ones, lambda con, _: _mark_discarded(con, mark))
 
 
 def _rewritten(settings: Settings, catalog: Catalog, contract: Contract, selection: Selection, renew: Renew) -> Fate:
@@ -97,7 +97,7 @@ def _rewritten(settings: Settings, catalog: Catalog, contract: Contract, selecti
         ledger = Ledger.read(table)
         with connect(settings) as con:
             files = _choose(con, table, selection)
-            fate = renew(con)
+            fate = renew(con, ledger)
             (settled,) = con.execute("SELECT count(*) FROM settled").fetchall()[0]
             if not settled:
                 return unanswered or fate
@@ -126,7 +126,7 @@ def _choose(con: duckdb.DuckDBPyConnection, table: Table, selection: Selection) 
     return files
 
 
-def _decode_again(con: duckdb.DuckDBPyConnection, contract: Contract) -> Fate:
+def _decode_again(con: duckdb.DuckDBPyConnection, contract: Contract, ledger: Ledger) -> Fate:
     decoder = Decoder(con, contract)
     logs = con.execute("SELECT DISTINCT _topic_id, _ingest_day FROM chosen ORDER BY ALL").fetchall()
     for topic_id, day in logs:
@@ -136,7 +136,7 @@ def _decode_again(con: duckdb.DuckDBPyConnection, contract: Contract) -> Fate:
             FROM chosen WHERE _topic_id = ? AND _ingest_day = ? ORDER BY 1, 2""",
             [topic_id, day],
         ).to_arrow_table()
-        decoded = decoder.decode(records.cast(RECORDS), topic_id, day)
+        decoded = decoder.decode(records.cast(RECORDS), topic_id, day, ledger.epochs(topic_id))
         con.execute(f"INSERT INTO renewed BY NAME {decoded.sql}")
     # What fails as before stays as it is; what fails otherwise stays discarded if it was.
     con.execute(

@@ -7,7 +7,7 @@ heartbeats, transaction metadata and logical messages make no row and are counte
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -44,8 +44,8 @@ RECORDS = pa.schema(_FIELDS)
 """Records as they are staged and decoded."""
 
 
-POSITIONS = """(SELECT partition AS _kafka_partition, "offset" AS _kafka_offset, op AS _op, commit_pos AS _commit_pos,
-    lsn AS _lsn, tx_id AS _tx_id, snapshot AS _snapshot FROM changes WHERE _problem IS NULL AND NOT _skipped)"""
+Epochs = Sequence[tuple[int, Mapping[int, int]]]
+"""(epoch, first offset of it by partition; 0 where none is named), the highest epoch first; 0 where none holds."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Decoded:
     skipped: int
     late: int
     sql: str
-    positions_sql: str = POSITIONS
+    positions_sql: str
 
 
 class Decoder:
@@ -76,8 +76,8 @@ class Decoder:
         define_macros(con)
         self._allow_scales(decimal[1] for column in contract.columns if (decimal := decimal_type(column)))
 
-    def decode(self, records: pa.Table, topic_id: str, ingest_day: date) -> Decoded:
-        """Decodes records (schema `RECORDS`) of one topic and day."""
+    def decode(self, records: pa.Table, topic_id: str, ingest_day: date, epochs: Epochs = ()) -> Decoded:
+        """Decodes records (schema `RECORDS`) of one topic and day; `epochs` say which `_epoch` they have."""
         con, contract = self._con, self._contract
         con.register("records", records)
         con.execute(
@@ -94,8 +94,10 @@ class Decoder:
                       count(*) FILTER (_problem IS NULL AND source_ts < TIMESTAMPTZ '{ingest_day} 00:00:00+00')
                FROM changes"""
         ).fetchall()[0]
-        sql = _bronze_sql(contract, topic_id, ingest_day)
-        return Decoded(records.num_rows, rows, dead, records["value"].null_count, skipped, late, sql)
+        epoch = _epoch_sql(epochs)
+        sql = _bronze_sql(contract, topic_id, ingest_day, epoch)
+        tombstones = records["value"].null_count
+        return Decoded(records.num_rows, rows, dead, tombstones, skipped, late, sql, _positions_sql(epoch))
 
     def _decode_wrapped(self) -> None:
         """Adds the events that carry their schema: each schema tells how its events are encoded."""
@@ -242,7 +244,25 @@ def _reason(error_class: str, message: str, detail: str = "''") -> str:
     return f"{{'error_class': {quoted(error_class)}, 'message': {quoted(message)} || {detail}}}"
 
 
-def _bronze_sql(contract: Contract, topic_id: str, ingest_day: date) -> str:
+def _epoch_sql(epochs: Epochs) -> str:
+    """The `_epoch` of a row with columns `partition` and `offset`."""
+    arms = []
+    for epoch, starts in epochs:
+        named = " ".join(f"WHEN {partition} THEN {first}" for partition, first in starts.items())
+        start = f"CASE partition {named} ELSE 0 END" if named else "0"
+        arms.append(f'WHEN "offset" >= {start} THEN {epoch}')
+    return f"(CASE {' '.join(arms)} ELSE 0 END)::INTEGER" if arms else "0::INTEGER"
+
+
+def _positions_sql(epoch: str) -> str:
+    return (
+        f'(SELECT partition AS _kafka_partition, "offset" AS _kafka_offset, op AS _op, {epoch} AS _epoch, '
+        f"commit_pos AS _commit_pos, lsn AS _lsn, tx_id AS _tx_id, snapshot AS _snapshot, timestamp AS _kafka_ts "
+        f"FROM changes WHERE _problem IS NULL AND NOT _skipped)"
+    )
+
+
+def _bronze_sql(contract: Contract, topic_id: str, ingest_day: date, epoch: str) -> str:
     """The rows of the batch, good and dead, as bronze's columns, by partition and offset."""
     columns = [f"v{i} AS {_name(column.name)}" for i, column in enumerate(contract.columns)]
     raw_type = "STRUCT(key BLOB, value BLOB, headers VARCHAR)"
@@ -253,7 +273,7 @@ def _bronze_sql(contract: Contract, topic_id: str, ingest_day: date) -> str:
     WITH place AS (SELECT {quoted(topic_id)} AS topic_id, DATE {quoted(ingest_day.isoformat())} AS ingest_day)
     SELECT * FROM (
     SELECT {", ".join(columns)},
-        op AS _op, 0::INTEGER AS _epoch, commit_pos AS _commit_pos, lsn AS _lsn, tx_id AS _tx_id,
+        op AS _op, {epoch} AS _epoch, commit_pos AS _commit_pos, lsn AS _lsn, tx_id AS _tx_id,
         source_ts AS _source_ts, snapshot AS _snapshot, topic_id AS _topic_id,
         partition::INTEGER AS _kafka_partition, "offset" AS _kafka_offset, timestamp::TIMESTAMPTZ AS _kafka_ts,
         ingest_day AS _ingest_day,
@@ -262,13 +282,14 @@ def _bronze_sql(contract: Contract, topic_id: str, ingest_day: date) -> str:
     FROM changes, place WHERE _problem IS NULL AND NOT _skipped
     UNION ALL
     SELECT {", ".join(dead_columns)},
-        NULL, 0, c.commit_pos, c.lsn, c.tx_id, c.source_ts, c.snapshot, topic_id,
+        NULL, c.epoch, c.commit_pos, c.lsn, c.tx_id, c.source_ts, c.snapshot, topic_id,
         c.partition::INTEGER, c."offset", c.timestamp::TIMESTAMPTZ, ingest_day,
         NULL, c.old_key,
         {{'stage': 'decode', 'error_class': c._problem.error_class, 'message': c._problem.message,
           'contract_version': {quoted(contract.version)}}},
         {{'key': r.key, 'value': r.value, 'headers': r.headers}}, NULL
-    FROM place, changes c JOIN records r ON c.partition = r.partition AND c."offset" = r."offset"
+    FROM place, (SELECT *, {epoch} AS epoch FROM changes) c
+    JOIN records r ON c.partition = r.partition AND c."offset" = r."offset"
     WHERE c._problem IS NOT NULL
     ) ORDER BY _kafka_partition, _kafka_offset"""
 

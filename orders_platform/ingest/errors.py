@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orders_platform.ingest.gaps import Gap
+
 
 class IngestError(Exception):
     """Base of everything that stops a load of one topic."""
@@ -19,8 +24,20 @@ class UnboundedTimestampsError(IngestError):
     """Producers set the timestamps of a topic and may set any: one record from the future would move all later ones."""
 
 
-class LostRecordsError(IngestError):
-    """Offsets that were never loaded are gone. Continuing needs a decision, because it leaves a gap."""
+class GapError(IngestError):
+    """A topic does not go on as it was loaded. Continuing needs a decision about exactly this `gap`.
+
+    Without a gap, what is lost is not known yet: the next run finds out.
+    """
+
+    def __init__(self, problem: str, gap: Gap | None = None) -> None:
+        remedy = f". To go on all the same: `orders-platform gaps accept TABLE {gap.name} --reason …`" if gap else ""
+        super().__init__(f"{problem}{remedy}")
+        self.gap = gap
+
+
+class LostRecordsError(GapError):
+    """Offsets that were never loaded are gone, or mean other records."""
 
 
 class RecordsExpiredError(LostRecordsError):
@@ -35,7 +52,7 @@ class TopicRecreatedError(LostRecordsError):
     """The topic has another id, or lives in another cluster, than the one that was loaded so far."""
 
 
-class PositionFellError(IngestError):
+class PositionFellError(GapError):
     """A commit position below an earlier one of its partition that is no redelivery: PostgreSQL went back in time."""
 
 

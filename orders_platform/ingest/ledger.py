@@ -12,13 +12,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pyiceberg.catalog import Catalog
 from pyiceberg.conversions import from_bytes
+from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.types import LongType
 
+from orders_platform.ingest.decoding import Epochs
 from orders_platform.ingest.errors import LedgerError, LedgerMissingError
+from orders_platform.ingest.gaps import END, AcceptedGap, GapKind
+from orders_platform.ingest.kafka_admin import TopicLog
 from orders_platform.ingest.offsets import Intervals, OffsetRange, subtract
+from orders_platform.ingest.positions import Place
 from orders_platform.lake.duckdb_engine import live_files
 
 LEDGER = "orders-platform.ledger"
@@ -26,9 +32,15 @@ LEDGER = "orders-platform.ledger"
 COMMIT = "orders-platform.ledger-commit"
 """JSON: the commit's own day, ranges and counts; records = rows + dead + tombstones + skipped."""
 POSITIONS = "orders-platform.ledger-positions"
-"""JSON: `{topic id: {partition: [next offset, highest commit position before it]}}`."""
+"""JSON: `{topic id: {partition: [next offset, highest commit position before it, its epoch]}}`."""
 ROWS = "orders-platform.ledger-rows"
 """Rows and dead letters that the commits which built this ledger put into the table."""
+CLUSTERS = "orders-platform.ledger-clusters"
+"""JSON: `{topic id: id of the cluster from which it was loaded}`."""
+ACCEPTED = "orders-platform.ledger-accepted"
+"""JSON: every gap that was accepted, in order, with reason, name and time."""
+REPAIR_LOG = "repair-"
+"""How the ids of logs begin that no topic has: rows that a repair has put into the table."""
 TAG = "ledger"
 """Points to the newest snapshot that carries a ledger, and keeps it from expiring."""
 
@@ -39,8 +51,18 @@ class Ledger:
 
     snapshot_id: int | None = None
     intervals: Mapping[str, Mapping[int, Intervals]] = field(default_factory=dict)
-    positions: Mapping[str, Mapping[int, tuple[int, int]]] = field(default_factory=dict)
+    positions: Mapping[str, Mapping[int, Place]] = field(default_factory=dict)
     rows: int = 0
+    clusters: Mapping[str, str] = field(default_factory=dict)
+    accepted: tuple[AcceptedGap, ...] = ()
+
+    @classmethod
+    def of_table(cls, catalog: Catalog, identifier: str) -> Ledger:
+        """The ledger of a table by name; the empty one if there is no such table. Raises as `read` does."""
+        try:
+            return cls.read(catalog.load_table(identifier))
+        except NoSuchTableError:
+            return cls()
 
     @classmethod
     def read(cls, table: Table) -> Ledger:
@@ -56,23 +78,108 @@ class Ledger:
                 raise LedgerMissingError(f"{_name(table)} has snapshots but main has none: {_REPAIR}")
             return cls()
         snapshot = _holder(table, head)
-        ledger = replace(_parsed(table, snapshot), snapshot_id=head.snapshot_id)
+        ledger = replace(cls.said_by(table, snapshot), snapshot_id=head.snapshot_id)
         if snapshot.snapshot_id != head.snapshot_id:
             _compare(table, snapshot, head)
         return ledger
+
+    @classmethod
+    def said_by(cls, table: Table, snapshot: Snapshot) -> Ledger:
+        """What the summary of a snapshot says. Raises `LedgerError` if it cannot be read."""
+        properties = snapshot.summary.additional_properties if snapshot.summary else {}
+        try:
+            stored: dict[str, dict[str, list[list[int]]]] = json.loads(properties[LEDGER])
+            places: dict[str, dict[str, list[int]]] = json.loads(properties.get(POSITIONS, "{}"))
+            intervals = {
+                topic_id: {int(p): Intervals(tuple((first, end) for first, end in pairs)) for p, pairs in found.items()}
+                for topic_id, found in stored.items()
+            }
+            positions = {
+                topic_id: {int(p): Place(end, epoch, position) for p, (end, position, epoch) in found.items()}
+                for topic_id, found in places.items()
+            }
+            clusters: dict[str, str] = json.loads(properties.get(CLUSTERS, "{}"))
+            accepted = tuple(AcceptedGap.from_dict(each) for each in json.loads(properties.get(ACCEPTED, "[]")))
+            return cls(snapshot.snapshot_id, intervals, positions, int(properties[ROWS]), clusters, accepted)
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise LedgerError(
+                f"the ledger in snapshot {snapshot.snapshot_id} of {_name(table)} cannot be read ({error!r}): {_REPAIR}"
+            ) from error
 
     def of(self, topic_id: str, partition: int) -> Intervals:
         """What is loaded of one partition."""
         return self.intervals.get(topic_id, {}).get(partition, Intervals())
 
     def missing(self, topic_id: str, wanted: Mapping[int, Intervals]) -> dict[int, Intervals]:
-        """What of the wanted offsets is not loaded, without the partitions of which nothing is missing."""
-        return subtract(wanted, self.intervals.get(topic_id, {}))
+        """What of the wanted offsets is not loaded and not accepted as lost, without partitions that miss nothing."""
+        return subtract(wanted, {partition: self.done(topic_id, partition) for partition in wanted})
+
+    def done(self, topic_id: str, partition: int) -> Intervals:
+        """Offsets that will not be loaded any more: loaded already, lost for good, or held under another id."""
+        done = self.of(topic_id, partition)
+        for each in self.accepted:
+            gap = each.gap
+            if gap.log_id == topic_id and gap.kind in (GapKind.EXPIRED, GapKind.REPLACED):
+                done = done.union(gap.of(partition))
+            if each.continues_as == topic_id and gap.kind is GapKind.TRUNCATED:
+                # The part of the log that was not cut off is still the same.
+                cut = gap.of(partition)
+                kept = Intervals(((0, cut.first if cut else END),))
+                done = done.union(self.done(gap.log_id, partition).intersect(kept))
+        return done
+
+    @property
+    def closed(self) -> frozenset[str]:
+        """Ids of logs of which nothing will be read any more."""
+        return frozenset(each.gap.log_id for each in self.accepted if each.gap.kind.closes)
+
+    def known(self, log: TopicLog) -> TopicLog:
+        """The topic as it is now, with the id under which the ledger knows its records."""
+        names = [
+            each.continues_as
+            for each in self.accepted
+            if each.continues_as
+            and each.gap.topic_id == log.topic_id
+            # A rebuilt ledger does not know the cluster.
+            and each.gap.cluster_id in (log.cluster_id, "")
+        ]
+        return replace(log, topic_id=names[-1]) if names else log
+
+    def epochs(self, topic_id: str) -> Epochs:
+        """Which `_epoch` the records of a log have, and from which offsets on, the highest epoch first.
+
+        It holds from offset 0 on in partitions that are not named (they were added later), and in a log opened later.
+        """
+        found: list[tuple[int, dict[int, int]]] = []
+        later: set[str] = set()
+        for each in reversed(self.accepted):
+            if each.continues_as:
+                later.add(each.continues_as)
+            if each.epoch is None:
+                continue
+            if each.gap.log_id == topic_id and topic_id not in later:
+                found.append((each.epoch, {p: first for p, first, _ in each.gap.ranges}))
+            elif topic_id in later:
+                found.append((each.epoch, {}))
+        return tuple(found)
+
+    def epoch_at(self, topic_id: str, partition: int, offset: int) -> int:
+        """The `_epoch` of a record."""
+        return next((e for e, starts in self.epochs(topic_id) if offset >= starts.get(partition, 0)), 0)
+
+    def accepting(self, accepted: AcceptedGap) -> Ledger:
+        """The ledger with one more decision."""
+        return replace(self, accepted=(*self.accepted, accepted))
 
     def including(
-        self, topic_id: str, ranges: Iterable[OffsetRange], rows: int, positions: Mapping[int, tuple[int, int]]
+        self,
+        topic_id: str,
+        ranges: Iterable[OffsetRange],
+        rows: int,
+        positions: Mapping[int, Place],
+        cluster_id: str | None = None,
     ) -> Ledger:
-        """The ledger after a commit of these ranges.
+        """The ledger after a commit of these ranges of a log, which lies in that cluster.
 
         Raises:
             LedgerError: if some of them are loaded already; loading them again would double rows.
@@ -90,6 +197,7 @@ class Ledger:
             intervals={**self.intervals, topic_id: known},
             positions={**self.positions, topic_id: places},
             rows=self.rows + rows,
+            clusters={**self.clusters, **({topic_id: cluster_id} if cluster_id else {})},
         )
 
     def summary(self) -> dict[str, str]:
@@ -99,10 +207,17 @@ class Ledger:
             for topic_id, partitions in self.intervals.items()
         }
         positions = {
-            topic_id: {str(p): list(place) for p, place in sorted(places.items())}
+            topic_id: {str(p): [at.next, at.position, at.epoch] for p, at in sorted(places.items())}
             for topic_id, places in self.positions.items()
         }
-        return {LEDGER: _json(intervals), POSITIONS: _json(positions), ROWS: str(self.rows)}
+        accepted = [each.to_dict() for each in self.accepted]
+        return {
+            LEDGER: _json(intervals),
+            POSITIONS: _json(positions),
+            ROWS: str(self.rows),
+            CLUSTERS: _json(dict(self.clusters)),
+            ACCEPTED: _json(accepted),
+        }
 
 
 _REPAIR = "run `orders-platform ledger rebuild`, which derives the ledger from the rows; nothing was loaded"
@@ -119,25 +234,6 @@ def _holder(table: Table, head: Snapshot) -> Snapshot:
     if tagged := table.metadata.snapshot_by_name(TAG):
         return tagged
     raise LedgerMissingError(f"no ledger is reachable from snapshot {head.snapshot_id} of {_name(table)}: {_REPAIR}")
-
-
-def _parsed(table: Table, snapshot: Snapshot) -> Ledger:
-    properties = snapshot.summary.additional_properties if snapshot.summary else {}
-    try:
-        stored: dict[str, dict[str, list[list[int]]]] = json.loads(properties[LEDGER])
-        places: dict[str, dict[str, list[int]]] = json.loads(properties.get(POSITIONS, "{}"))
-        intervals = {
-            topic_id: {int(p): Intervals(tuple((first, end) for first, end in pairs)) for p, pairs in found.items()}
-            for topic_id, found in stored.items()
-        }
-        positions = {
-            topic_id: {int(p): (place[0], place[1]) for p, place in found.items()} for topic_id, found in places.items()
-        }
-        return Ledger(snapshot.snapshot_id, intervals, positions, int(properties[ROWS]))
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise LedgerError(
-            f"the ledger in snapshot {snapshot.snapshot_id} of {_name(table)} cannot be read ({error!r}): {_REPAIR}"
-        ) from error
 
 
 def _compare(table: Table, holder: Snapshot, head: Snapshot) -> None:

@@ -1,4 +1,4 @@
-"""Whether bronze holds what its ledger says, and a ledger made from the rows where there is none."""
+"""Whether bronze holds what its ledger says."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from pyiceberg.table import Table
 from orders_platform.contracts import Contract
 from orders_platform.ingest.bronze import bronze_table
 from orders_platform.ingest.errors import LedgerError
-from orders_platform.ingest.ledger import TAG, Ledger
-from orders_platform.ingest.offsets import Intervals, OffsetRange
-from orders_platform.ingest.positions import STREAMED
-from orders_platform.lake.commits import commit
+from orders_platform.ingest.gaps import GapKind
+from orders_platform.ingest.ledger import Ledger
+from orders_platform.ingest.offsets import OffsetRange
 from orders_platform.lake.duckdb_engine import connect, scan_sql
 from orders_platform.lake.outcome import CheckOutcome
 from orders_platform.settings import Settings
@@ -57,7 +56,7 @@ def check_bronze(
         ).fetchone()
     assert found is not None
     rows, twice, dead, outside = found
-    total = _total_rows(table)
+    total = total_rows(table)
     problems = [
         f"{twice} rows stand twice" if twice else "",
         f"{outside} rows have offsets that the ledger does not hold" if outside else "",
@@ -72,41 +71,9 @@ def check_bronze(
         "dead_letters": dead,
         "rows_in_table": total,
         "rows_loaded": ledger.rows,
+        "gaps_accepted": sum(each.gap.kind is not GapKind.REPAIR for each in ledger.accepted),
     }
     return CheckOutcome(not said, f"{contract.bronze_table}: {description}", figures)
-
-
-def rebuild(settings: Settings, catalog: Catalog, contract: Contract) -> Ledger:
-    """Derives the ledger from the rows' topic ids, partitions and offsets, and commits it to the table's head.
-
-    Within a day, everything from the first to the last row of a partition counts as loaded: loads have no gaps, and
-    what has no row there was a tombstone or a record that makes none. Such records at the edges of a day are read
-    again, which makes no row either.
-
-    Raises:
-        ConflictError: if the table changed meanwhile; nothing was committed.
-    """
-    table = bronze_table(catalog, contract)
-    head = table.current_snapshot()
-    if head is None:
-        return Ledger()
-    with connect(settings) as con:
-        days = con.execute(
-            f"""SELECT _topic_id, _kafka_partition, min(_kafka_offset), max(_kafka_offset) + 1,
-                       max(_commit_pos) FILTER ({STREAMED})
-            FROM {scan_sql(table)} GROUP BY _topic_id, _kafka_partition, _ingest_day ORDER BY ALL"""
-        ).fetchall()
-    intervals: dict[str, dict[int, Intervals]] = {}
-    positions: dict[str, dict[int, tuple[int, int]]] = {}
-    for topic_id, partition, first, end, position in days:
-        held = intervals.setdefault(topic_id, {})
-        held[partition] = held.get(partition, Intervals()).union(Intervals(((first, end),)))
-        if position is not None:
-            places = positions.setdefault(topic_id, {})
-            places[partition] = (held[partition].next, max(position, places.get(partition, (0, position))[1]))
-    ledger = Ledger(head.snapshot_id, intervals, positions, _total_rows(table))
-    commit(table, expected=head.snapshot_id, add=(), summary=ledger.summary(), tag=TAG)
-    return Ledger.read(table)
 
 
 def _offsets_sql(ranges: Sequence[OffsetRange]) -> str:
@@ -124,7 +91,8 @@ def _filter(day: date, ranges: Sequence[OffsetRange]) -> BooleanExpression:
     return parse(f"{of_day} AND {_offsets_sql(ranges)}" if ranges else of_day)
 
 
-def _total_rows(table: Table) -> int:
+def total_rows(table: Table) -> int:
+    """Rows of a table's head, as its summary says."""
     snapshot = table.current_snapshot()
     if snapshot is None or snapshot.summary is None:
         return 0

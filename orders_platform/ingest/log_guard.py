@@ -2,51 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from orders_platform.ingest.errors import OffsetsResetError, RecordsExpiredError, TopicRecreatedError
-from orders_platform.ingest.kafka_admin import TopicLog
+from orders_platform.ingest.errors import (
+    OffsetsResetError,
+    PositionFellError,
+    RecordsExpiredError,
+    TopicRecreatedError,
+)
+from orders_platform.ingest.gaps import END, Gap, GapKind, describe
+from orders_platform.ingest.kafka_admin import KafkaAdmin, TopicLog
 from orders_platform.ingest.ledger import Ledger
-from orders_platform.ingest.offsets import Intervals
+from orders_platform.ingest.offsets import Intervals, flatten
+from orders_platform.ingest.positions import Fall
 
 
 def refuse_another_log(log: TopicLog, ledger: Ledger) -> None:
     """Stops a load from a log that is not the one whose offsets the ledger holds.
 
+    Args:
+        log: with the id under which the ledger knows it.
+
     Raises:
-        TopicRecreatedError: if bronze holds records of the topic under another id.
+        TopicRecreatedError: if bronze holds records of the topic under another id, or of another cluster.
         OffsetsResetError: if the log ends before offsets that bronze holds.
     """
-    others = sorted(set(ledger.intervals) - {log.topic_id})
+    others = sorted(set(ledger.intervals) - ledger.closed - {log.topic_id})
     if others:
-        held = {other: {p: found.next for p, found in ledger.intervals[other].items()} for other in others}
+        former = others[0]
         raise TopicRecreatedError(
-            f"topic {log.name} has id {log.topic_id}, but what was loaded so far came from id {', '.join(others)} "
-            f"(next offsets by partition: {held}): it was deleted and made again, or belongs to another cluster. "
-            f"Records of the former topic behind those offsets may be lost; nothing of the new one was loaded"
+            f"topic {log.name} has id {log.topic_id}, but what was loaded so far came from id {former} (up to "
+            f"{_ends(ledger, former)}): it was deleted and made again, or belongs to another cluster. "
+            f"Records of the former topic behind those offsets may be lost; nothing of the new one was loaded",
+            _replaced(log, ledger, former),
         )
-    for partition, loaded in ledger.intervals.get(log.topic_id, {}).items():
+    cluster = ledger.clusters.get(log.topic_id, log.cluster_id)
+    if cluster != log.cluster_id:
+        raise TopicRecreatedError(
+            f"topic {log.name} was loaded from cluster {cluster} and is now in {log.cluster_id} under the same id (up "
+            f"to {_ends(ledger, log.topic_id)}): offsets of both do not belong together. Nothing was loaded; if "
+            f"Kafka's settings name the wrong cluster, mend them",
+            _replaced(log, ledger, log.topic_id),
+        )
+    refuse_truncated(log, ledger.intervals.get(log.topic_id, {}), "bronze holds")
+
+
+def refuse_truncated(log: TopicLog, held: Mapping[int, Intervals], who: str) -> None:
+    """Raises `OffsetsResetError` if the log ends before offsets that were read from it."""
+    cut = []
+    for partition, found in held.items():
         bounds = log.partitions.get(partition)
         end = bounds.high_watermark if bounds else 0
-        if loaded.next > end:
-            raise OffsetsResetError(
-                f"topic {log.name}[{partition}] ends at offset {end}, but bronze holds it up to {loaded.next - 1}: "
-                f"offsets {end}–{loaded.next - 1} belong to other records now, or to none (a truncated log). "
-                f"Nothing was loaded"
-            )
+        if found.next > end:
+            cut.append((partition, end, found.next))
+    if cut:
+        ends = ", ".join(f"[{p}] at offset {end}, but {who} it up to {following - 1}" for p, end, following in cut)
+        raise OffsetsResetError(
+            f"topic {log.name} ends {ends}: offsets {describe(tuple(cut))} belong to other records now, or to none "
+            f"(a truncated log). Nothing was loaded",
+            Gap(GapKind.TRUNCATED, log.topic_id, tuple(cut), log.topic_id.partition("~")[0], log.cluster_id),
+        )
 
 
 def refuse_lost(log: TopicLog, lost: Mapping[int, Intervals]) -> None:
     """Raises `RecordsExpiredError` naming offsets that were never loaded, are not staged and are gone."""
     if lost:
-        ranges = "; ".join(
-            f"[{partition}] {first}–{end - 1}" for partition, found in lost.items() for first, end in found.pairs
-        )
+        ranges = tuple((each.partition, each.first, each.next) for each in flatten(lost))
         starts = ", ".join(f"[{partition}] {log.partitions[partition].start}" for partition in lost)
         raise RecordsExpiredError(
-            f"topic {log.name} lost offsets {ranges} before they were loaded (the log now starts at {starts}): "
-            f"retention is shorter than the time without a load, or records were deleted. Nothing behind the gap was "
-            f"loaded; raise retention.ms, and accept the gap or restore the table from its source"
+            f"topic {log.name} lost offsets {describe(ranges)} before they were loaded (the log now starts at "
+            f"{starts}): retention is shorter than the time without a load, or records were deleted. Nothing behind "
+            f"the gap was loaded; raise retention.ms, and put staged files back if there were any",
+            Gap(GapKind.EXPIRED, log.topic_id, ranges, log.topic_id.partition("~")[0], log.cluster_id),
         )
 
 
@@ -57,3 +84,43 @@ def gone_from_log(log: TopicLog, ledger: Ledger, origins: Mapping[int, int]) -> 
         for partition, bounds in log.partitions.items()
     }
     return ledger.missing(log.topic_id, gone)
+
+
+def refuse_rewound(admin: KafkaAdmin, log: TopicLog, ledger: Ledger, falls: Sequence[Fall]) -> None:
+    """Raises `PositionFellError` naming the first changes that cannot follow, and where a new epoch would begin.
+
+    The connector writes all partitions in one order: in those where nothing falls, what was appended since belongs to
+    the same new history.
+    """
+    since = min(fall.timestamp for fall in falls)
+    moment = int(since.timestamp() * 1000)
+    later = admin.first_at(log.name, [(partition, moment) for partition in log.partitions])
+    starts = {fall.partition: fall.offset for fall in falls}
+    for (partition, _), found in later.items():
+        offset = found.offset if found else log.partitions[partition].stable_end
+        starts.setdefault(partition, max(offset, ledger.of(log.topic_id, partition).next))
+    raise PositionFellError(
+        f"topic {log.name}{'; '.join(map(str, falls))}: PostgreSQL was restored or failed over to an earlier position. "
+        f"Nothing of this batch was loaded; changes from here on would lose to older ones",
+        Gap(
+            GapKind.REWOUND,
+            log.topic_id,
+            tuple((partition, starts[partition], END) for partition in sorted(starts)),
+            log.topic_id.partition("~")[0],
+            log.cluster_id,
+        ),
+    )
+
+
+def _replaced(log: TopicLog, ledger: Ledger, former: str) -> Gap:
+    """All that was not loaded of a log that is gone. What is staged of it is loaded before it is closed."""
+    ranges = []
+    for partition in sorted(ledger.intervals.get(former, {})):
+        rest = Intervals(((ledger.of(former, partition).first, END),)).subtract(ledger.done(former, partition))
+        ranges += [(partition, each.first, each.next) for each in rest.ranges(partition)]
+    return Gap(GapKind.REPLACED, former, tuple(ranges), log.topic_id.partition("~")[0], log.cluster_id)
+
+
+def _ends(ledger: Ledger, log_id: str) -> str:
+    held = ledger.intervals.get(log_id, {})
+    return ", ".join(f"[{partition}] {found.next - 1}" for partition, found in sorted(held.items()))

@@ -6,14 +6,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
+from pyiceberg.catalog import Catalog
+
 from orders_platform.contracts import Contract
 from orders_platform.ingest.boundaries import TopicMemory
 from orders_platform.ingest.consumer import RangeReader
 from orders_platform.ingest.kafka_admin import KafkaAdmin, TopicLog
+from orders_platform.ingest.ledger import Ledger
+from orders_platform.ingest.log_guard import refuse_another_log, refuse_truncated
 from orders_platform.ingest.offsets import Intervals, OffsetRange, by_partition, flatten
 from orders_platform.ingest.staged_file import StagedFile, staged_files, write
 from orders_platform.ingest.staging_files import Storage, storage
 from orders_platform.ingest.windows import window_of
+from orders_platform.lake.catalog import open_catalog
 from orders_platform.settings import Settings
 
 
@@ -35,22 +40,27 @@ def stage_day(
     day: date,
     until: Mapping[int, int] | None = None,
     place: Storage | None = None,
+    catalog: Catalog | None = None,
 ) -> StagingResult:
     """Stages what the day has and staging has not, as far as Kafka still has it.
 
     Args:
         until: for each partition the offset to stop before; partitions that are not in it are left alone. None: all.
-        place: where to stage, if not to be opened from the settings.
+        place, catalog: where to stage, and where bronze's ledger is, if not to be opened from the settings.
 
     Raises:
-        IngestError: the topic is missing, in another cluster or open to any timestamp; the broker does not answer.
+        IngestError: the topic is missing, open to any timestamp, or not the one that was loaded so far; bronze's ledger
+            cannot be believed; the broker does not answer.
     """
+    ledger = Ledger.of_table(catalog or open_catalog(settings), contract.bronze_table)
     admin = KafkaAdmin(settings)
-    log = admin.topic(contract.topic(settings.topic_prefix))
+    log = ledger.known(admin.topic(contract.topic(settings.topic_prefix)))
+    refuse_another_log(log, ledger)
     admin.refuse_unbounded_timestamps(log.name)
     place = place or storage(settings)
     window = window_of(admin, log, TopicMemory(place, log.name, log.topic_id), day)
     staged = by_partition(file.range for file in staged_files(place, log.name, log.topic_id, day))
+    refuse_truncated(log, staged, "staging holds")
     missing = {}
     for each in window.ranges:
         end = each.next if until is None else min(each.next, until.get(each.partition, each.first))

@@ -11,7 +11,8 @@ from pyiceberg.table import Table
 from orders_platform.ingest.bronze import bronze_table
 from orders_platform.ingest.errors import LedgerError, LedgerMissingError
 from orders_platform.ingest.ledger import LEDGER, TAG, Ledger
-from orders_platform.ingest.ledger_check import check_bronze, rebuild
+from orders_platform.ingest.ledger_check import check_bronze
+from orders_platform.ingest.ledger_rebuild import rebuild
 from orders_platform.ingest.offsets import Intervals, OffsetRange
 from orders_platform.lake.commits import commit
 from orders_platform.lake.duckdb_engine import live_files
@@ -93,7 +94,7 @@ def test_no_ledger_is_an_error_until_it_is_rebuilt_from_the_rows(
     table.add_files([file.file_path for file in files])
     with pytest.raises(LedgerMissingError, match="no ledger is reachable"):
         ingest(shop_topic, DAY)
-    rebuilt = rebuild(shop_topic, catalog, contract())
+    rebuilt = rebuild(shop_topic, catalog, contract()).ledger
     (topic_id,) = rebuilt.intervals
     assert rebuilt.of(topic_id, 0).pairs == ((0, 5),)
     assert rebuilt.rows == 4

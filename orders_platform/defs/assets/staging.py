@@ -51,7 +51,9 @@ def staging_asset(contract: Contract) -> dg.AssetsDefinition:
         from orders_platform.ingest.staging import stage_day
 
         def do(day: date) -> DayResult:
-            result = stage_day(platform.settings, contract, day, config.until(), platform.staging_place)
+            result = stage_day(
+                platform.settings, contract, day, config.until(), platform.staging_place, platform.catalog
+            )
             ends = {f"next_offset_{each.partition}": each.next for each in result.ranges}
             return DayResult(
                 {

@@ -1,0 +1,94 @@
+"""Commands about what is missing: `gaps list`, `gaps accept`."""
+
+from __future__ import annotations
+
+import getpass
+from typing import Annotated, Any
+
+import typer
+
+from orders_platform.cli.app import WRONG, Json, explained, gaps, out, print_json
+from orders_platform.cli.tables import contracts_of
+from orders_platform.settings import load
+
+
+@gaps.command("list")
+@explained
+def list_(
+    table: Annotated[str | None, typer.Option(help="Only this table, such as `orders`.")] = None, as_json: Json = False
+) -> None:
+    """List what stops the loading of tables now, and every gap that was accepted so far. Exit 1 if something stops one.
+
+    Looks at the topics, and decodes what is staged and not loaded. Example: `orders-platform gaps list --table orders`
+    """
+    from orders_platform.ingest.gap_acceptance import open_gap
+    from orders_platform.ingest.ledger import Ledger
+    from orders_platform.lake.catalog import open_catalog
+
+    settings = load()
+    catalog = open_catalog(settings)
+    found: dict[str, dict[str, Any]] = {}
+    for contract in contracts_of(table):
+        stops = open_gap(settings, catalog, contract)
+        accepted = Ledger.of_table(catalog, contract.bronze_table).accepted
+        found[contract.table] = {
+            "open": stops and {"name": stops.gap and stops.gap.name, "message": str(stops)},
+            "accepted": [{"name": each.gap.name, **each.to_dict()} for each in accepted],
+        }
+    if as_json:
+        print_json(found)
+    else:
+        _show(found)
+    if any(each["open"] for each in found.values()):
+        raise typer.Exit(WRONG)
+
+
+def _show(found: dict[str, dict[str, Any]]) -> None:
+    for table, each in found.items():
+        for gap in each["accepted"]:
+            out.print(
+                f"{table}: accepted {gap['at'][:19]} by {gap['by']}: {gap['name']} ({gap['reason']})",
+                markup=False,
+                highlight=False,
+            )
+        if each["open"]:
+            out.print(f"{table}: STOPPED. {each['open']['message']}", markup=False, highlight=False)
+            out.print(
+                f"  orders-platform gaps accept {table} {each['open']['name']} --reason '…'",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
+    if not any(each["open"] for each in found.values()):
+        out.print("nothing stops the loading of any of these tables")
+
+
+@gaps.command("accept")
+@explained
+def accept_(
+    table: Annotated[str, typer.Argument(help="The table, such as `orders`.")],
+    name: Annotated[str, typer.Argument(help="The gap, exactly as `gaps list` names it.")],
+    reason: Annotated[str, typer.Option(help="Why loading may go on; kept in the ledger for ever.")],
+    by: Annotated[str | None, typer.Option(help="Who decides; by default, the user of this machine.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Let loading go on although records are lost, or a new log or a new history of PostgreSQL begins.
+
+    Accepts exactly the gap that is named, if it is what stops the table now. `gaps repair` afterwards asks PostgreSQL
+    for what was lost. Example: `orders-platform gaps accept orders expired:nT3…:0:3-6 --reason "retention of 20 May"`
+    """
+    from orders_platform.ingest.gap_acceptance import accept
+    from orders_platform.lake.catalog import open_catalog
+
+    settings = load()
+    (contract,) = contracts_of(table)
+    if not reason.strip():
+        raise typer.BadParameter("say why", param_hint="--reason")
+    accepted = accept(settings, open_catalog(settings), contract, name, reason=reason, by=by or getpass.getuser())
+    if as_json:
+        print_json({"name": accepted.gap.name, **accepted.to_dict()})
+        return
+    out.print(
+        f"{table}: {accepted.gap.kind} {accepted.gap} is accepted; loading goes on", highlight=False, markup=False
+    )
+    out.print(f"`orders-platform sync` loads what there is, `gaps repair {table}` asks PostgreSQL for what was lost")
