@@ -14,7 +14,7 @@ from orders_platform.settings import Settings
 COMMANDS = (
     "up", "down", "status", "demo", "shop", "sync", "reconcile", "doctor",
     "dead-letters list", "dead-letters show", "dead-letters replay", "dead-letters discard",
-    "gaps list", "gaps accept", "ledger show", "ledger rebuild",
+    "gaps list", "gaps accept", "gaps repair", "ledger show", "ledger rebuild",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Commands about what is missing: `gaps list`, `gaps accept`."""
+"""Commands about what is missing: `gaps list`, `gaps accept`, `gaps repair`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from orders_platform.cli.app import WRONG, Json, explained, gaps, out, print_json
+from orders_platform.cli.app import WRONG, Json, explained, gaps, out, print_json, steps
 from orders_platform.cli.tables import contracts_of
 from orders_platform.settings import load
 
@@ -92,3 +92,38 @@ def accept_(
         f"{table}: {accepted.gap.kind} {accepted.gap} is accepted; loading goes on", highlight=False, markup=False
     )
     out.print(f"`orders-platform sync` loads what there is, `gaps repair {table}` asks PostgreSQL for what was lost")
+
+
+@gaps.command("repair")
+@explained
+def repair_(
+    table: Annotated[str, typer.Argument(help="The table, such as `orders`.")],
+    seconds: Annotated[float, typer.Option(help="The longest wait for a sign of progress.", min=1)] = 600.0,
+    by: Annotated[str | None, typer.Option(help="Who repairs; by default, the user of this machine.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make silver equal to PostgreSQL again, after a gap was accepted: it sends all rows of the table once more.
+
+    Debezium reads the table while changes go on; the rows are loaded like all others. Rows that PostgreSQL no longer
+    has are removed by changes of their own in bronze, each just behind the one that it undoes. May be repeated.
+
+    Example: `orders-platform gaps repair orders`
+    """
+    from orders_platform.defs.repair import repair
+
+    settings = load()
+    (contract,) = contracts_of(table)
+    with steps(as_json) as step:
+        found = repair(settings, contract, by or getpass.getuser(), step, seconds)
+    if as_json:
+        print_json(vars(found))
+    else:
+        out.print(
+            f"{table}: PostgreSQL sent {found.rows_sent:,} rows; {found.rows_unseen:,} rows of silver were not among "
+            f"them, and {found.rows_removed:,} of those are gone from PostgreSQL and removed"
+        )
+        if found.left:
+            out.print(f"{found.left} rows were changed at that very moment: repeat the repair")
+        out.print("`orders-platform sync` carries it on, `reconcile` proves it")
+    if found.left:
+        raise typer.Exit(WRONG)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -78,30 +78,40 @@ def sync(settings: Settings, progress: Progress = lambda _: None) -> SyncReport:
         BrokerUnavailableError, TopicMissingError, …: before anything was run.
         SyncError: a step failed, or nothing moved although something is behind.
     """
+    return _pass(settings, progress, (), order_dates=True)
+
+
+def load(settings: Settings, tables: Collection[str], progress: Progress = lambda _: None) -> SyncReport:
+    """Carries what is in Kafka of these tables as far as silver. Raises as `sync`."""
+    return _pass(settings, progress, tables, order_dates=False)
+
+
+def _pass(settings: Settings, progress: Progress, tables: Collection[str], *, order_dates: bool) -> SyncReport:
     started = monotonic()
     platform = Platform(settings)
     location = build_location(platform)
     with _instance() as instance:
         runner = _Runner(location, instance, progress)
-        _ingest(platform, runner)
-        if not runner.report.failures:
+        stopped = _ingest(platform, runner, tables)
+        if order_dates and not runner.report.failures:
             _order_dates(platform, runner)
     report = replace(runner.report, seconds=round(monotonic() - started, 3))
+    report = replace(report, failures={**report.failures, **stopped})
     if report.failures:
         raise SyncError("; ".join(f"{step}: {reason}" for step, reason in report.failures.items()))
     return report
 
 
-def _ingest(platform: Platform, runner: _Runner) -> None:
-    """Runs until bronze and silver have what Kafka had at the start."""
-    behind = find_behind(platform)
+def _ingest(platform: Platform, runner: _Runner, tables: Collection[str]) -> Mapping[str, str]:
+    """Runs until bronze and silver have what Kafka had at the start; returns the tables that cannot go on, and why."""
+    behind = find_behind(platform, tables)
     ends = {(d.table, r.partition): r.next for d in behind.unread for r in sorted(d.ranges, key=lambda r: r.next)}
     left = None
     while not runner.report.failures:
         unread = _up_to(behind, ends)
         runs = plan_ingest(unread, behind.merge_only, datetime.now(UTC).date(), platform.settings.max_records_per_run)
         if not runs:
-            return
+            break
         waiting = (sum(each.records for each in unread), behind.merge_only)
         if waiting == left:
             raise SyncError(
@@ -110,7 +120,8 @@ def _ingest(platform: Platform, runner: _Runner) -> None:
         left = waiting
         for run in runs:
             runner.run(INGEST.name, ingest_request(run, "sync", 0), f"{run.records} records of {run.last_day}")
-        behind = find_behind(platform)
+        behind = find_behind(platform, tables)
+    return {f"bronze_{table}": why for table, why in behind.stopped.items()}
 
 
 def _order_dates(platform: Platform, runner: _Runner) -> None:

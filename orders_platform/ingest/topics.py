@@ -33,6 +33,11 @@ def transaction_topic(settings: Settings) -> str:
     return f"{settings.topic_prefix}.transaction"
 
 
+def notification_topic(settings: Settings) -> str:
+    """What the connector tells of its snapshots."""
+    return f"{settings.topic_prefix}.notifications"
+
+
 def topic_id(settings: Settings, contract: Contract) -> str:
     """The broker's id of the topic. Raises `TopicMissingError`, `BrokerUnavailableError`."""
     return KafkaAdmin(settings).topic(topic_name(settings, contract)).topic_id
@@ -61,7 +66,7 @@ def create_topics(settings: Settings, contracts: Iterable[Contract]) -> tuple[st
         *(NewTopic(name, num_partitions=PARTITIONS, config=config) for name in tables),
         *(
             NewTopic(name, num_partitions=1, config=config)
-            for name in (heartbeat_topic(settings), transaction_topic(settings))
+            for name in (heartbeat_topic(settings), transaction_topic(settings), notification_topic(settings))
         ),
     ]
     client = AdminClient({**settings.kafka_config, "log_level": 0})

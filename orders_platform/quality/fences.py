@@ -72,7 +72,8 @@ class SilverFence:
 
 def _holds(bronze: Table, log: TopicLog) -> bool:
     wanted = {p: Intervals(((bounds.start, bounds.stable_end),)) for p, bounds in log.partitions.items()}
-    return not Ledger.read(bronze).missing(log.topic_id, wanted)
+    ledger = Ledger.read(bronze)
+    return not ledger.missing(ledger.known(log).topic_id, wanted)
 
 
 @dataclass(frozen=True)

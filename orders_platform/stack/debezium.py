@@ -9,7 +9,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from orders_platform.contracts import Contract
-from orders_platform.ingest.topics import PARTITIONS, RETENTION_MILLISECONDS
+from orders_platform.ingest.topics import PARTITIONS, RETENTION_MILLISECONDS, notification_topic
 from orders_platform.settings import Settings
 from orders_platform.stack.errors import StackError
 
@@ -56,6 +56,9 @@ def connector_config(settings: Settings, contracts: tuple[Contract, ...], snapsh
         "extended.headers.enabled": "false",  # names of the connector on every record
         "heartbeat.interval.ms": str(HEARTBEAT_MILLISECONDS),
         "signal.data.collection": SIGNAL_TABLE,
+        # How an incremental snapshot gets on, by the id of the signal that asked for it.
+        "notification.enabled.channels": "sink",
+        "notification.sink.topic.name": notification_topic(settings),
         # The signal table's changes are published too, and a topic that is missing stalls the connector for ever.
         "topic.creation.default.replication.factor": "1",
         "topic.creation.default.partitions": str(PARTITIONS),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Behind:
-    """`merge_only` are tables with rows in bronze that silver has not merged or that no check has passed yet."""
+    """`merge_only` are tables with rows in bronze that silver has not merged or that no check has passed yet.
+
+    `stopped` are tables whose log does not go on as it was loaded, with what the error says; the others go on.
+    """
 
     unread: tuple[UnreadDay, ...]
     merge_only: tuple[str, ...]
+    stopped: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def records(self) -> int:
@@ -40,28 +44,34 @@ class Behind:
         )
 
 
-def find_behind(platform: Platform) -> Behind:
-    """Asks Kafka (admin calls, bounded in time) and the catalog, for all tables at once.
+def find_behind(platform: Platform, tables: Collection[str] = ()) -> Behind:
+    """Asks Kafka (admin calls, bounded in time) and the catalog, for all tables (or those named) at once.
 
     Raises:
         BrokerUnavailableError: within 8 seconds, when the broker does not answer.
-        IngestError: a topic is missing, or has lost records that were never loaded.
+        IngestError: a topic is missing.
     """
     platform.catalog  # noqa: B018 opened here, once, and not by five threads at the same time
-    with ThreadPoolExecutor(max_workers=len(platform.contracts)) as pool:
-        found = list(pool.map(lambda contract: tuple(_unread(platform, contract)), platform.contracts))
+    contracts = [contract for contract in platform.contracts if not tables or contract.table in tables]
+    with ThreadPoolExecutor(max_workers=len(contracts)) as pool:
+        found = list(pool.map(lambda contract: _unread(platform, contract), contracts))
     return Behind(
-        tuple(each for days in found for each in days),
-        tuple(contract.table for contract in platform.contracts if _silver_is_behind(platform, contract)),
+        tuple(each for days in found if not isinstance(days, str) for each in days),
+        tuple(contract.table for contract in contracts if _silver_is_behind(platform, contract)),
+        {contract.table: why for contract, why in zip(contracts, found, strict=True) if isinstance(why, str)},
     )
 
 
-def _unread(platform: Platform, contract: Contract) -> Iterator[UnreadDay]:
+def _unread(platform: Platform, contract: Contract) -> tuple[UnreadDay, ...] | str:
+    """A table's unread days, or why it cannot be loaded."""
     from orders_platform.ingest.backlog import unread
+    from orders_platform.ingest.errors import GapError, LedgerError
 
-    backlog = unread(platform.settings, platform.catalog, contract)
-    for day, waiting in backlog.days.items():
-        yield UnreadDay(contract.table, day, waiting.ranges, waiting.records, waiting.oldest)
+    try:
+        days = unread(platform.settings, platform.catalog, contract).days
+    except (GapError, LedgerError) as error:
+        return f"{type(error).__name__}: {error}"
+    return tuple(UnreadDay(contract.table, day, each.ranges, each.records, each.oldest) for day, each in days.items())
 
 
 def _silver_is_behind(platform: Platform, contract: Contract) -> bool:

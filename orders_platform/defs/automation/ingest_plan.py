@@ -24,12 +24,16 @@ class UnreadDay:
 
 @dataclass(frozen=True)
 class IngestRun:
-    """One run: tables, a contiguous range of days, and for each table up to where to read each partition."""
+    """One run: tables, a contiguous range of days, and for each table up to where to read each partition.
+
+    `stopped` are tables that cannot be loaded: their steps fail with the reason, which is what alerts tell of.
+    """
 
     first_day: date
     last_day: date
     ranges: Mapping[str, tuple[OffsetRange, ...]]
     merge_only: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = ()
 
     @property
     def records(self) -> int:
@@ -39,6 +43,7 @@ class IngestRun:
     def assets(self) -> list[str]:
         """The assets to materialize: the whole chain of a table, or its last step where only that is behind."""
         chains = [f"{layer}_{table}" for table in sorted(self.ranges) for layer in ("staging", "bronze", "silver")]
+        chains += [f"{layer}_{table}" for table in self.stopped for layer in ("staging", "bronze")]
         return chains + [f"silver_{table}" for table in sorted(set(self.merge_only) - set(self.ranges))]
 
     @property
@@ -60,6 +65,7 @@ class IngestRun:
             f"{self.first_day}/{self.last_day}",
             *(f"{table}{each}" for table, ranges in sorted(self.ranges.items()) for each in ranges),
             *(f"merge {table}" for table in sorted(self.merge_only)),
+            *(f"stopped {table}" for table in self.stopped),
         ]
         return hashlib.sha256("\n".join(what).encode()).hexdigest()[:20]
 

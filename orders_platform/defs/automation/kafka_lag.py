@@ -50,16 +50,21 @@ def kafka_lag(
         return dg.SkipReason(f"{type(error).__name__}: {error}")
     now = datetime.now(UTC)
     reason = reason_to_run(behind, platform.settings, now)
-    if reason is None:
+    if reason is None and not behind.stopped:
         return dg.SkipReason(f"{behind.records} unread records, the oldest {behind.age_seconds(now):.1f} s old")
-    runs = plan_ingest(behind.unread, behind.merge_only, now.date(), platform.settings.max_records_per_run)
+    runs: list[IngestRun] = []
+    if reason is not None:
+        runs = plan_ingest(behind.unread, behind.merge_only, now.date(), platform.settings.max_records_per_run)
+    # A run of its own for each table that is stopped: it fails with the reason, and the others with nothing.
+    runs += [IngestRun(now.date(), now.date(), {}, stopped=(table,)) for table in sorted(behind.stopped)]
     requests, waits = [], []
     for run in runs:
         attempts = failed_attempts(context.instance, run.key)
         if wait := attempts.wait_seconds(time.time()):
             waits.append(f"{run.first_day}: failed {attempts.failed} times, next attempt in {wait:.0f} s")
         else:
-            requests.append(ingest_request(run, reason, attempts.failed))
+            stops = "; ".join(behind.stopped[table] for table in run.stopped)
+            requests.append(ingest_request(run, stops or reason or "", attempts.failed))
     if not requests:
         return dg.SkipReason("; ".join(waits))
     return dg.SensorResult(run_requests=requests, asset_events=list(lag_observations(behind, now)))
