@@ -17,8 +17,11 @@ from orders_platform.defs.automation.run_guard import ATTEMPT_OF_TAG, KIND_TAG
 from orders_platform.defs.automation.stale_dates import stale_order_dates
 from orders_platform.defs.location import build_location
 from orders_platform.defs.resources.platform import Platform
+from orders_platform.defs.sync import SyncError, load
+from orders_platform.ingest.backlog import unread
 from orders_platform.ingest.topics import create_topics
 from orders_platform.settings import Settings
+from orders_platform_tests.ingest.broker_admin import delete_before
 
 
 @pytest.fixture
@@ -154,3 +157,38 @@ def test_without_silver_or_with_clickhouse_down_no_order_date_is_asked_for(
 ) -> None:
     context = dg.build_sensor_context(instance=instance, resources={"platform": Platform(settings)})
     assert isinstance(stale_order_dates(context), dg.SkipReason)
+
+
+def test_a_table_that_has_lost_records_fails_in_a_run_of_its_own_and_stops_no_other(
+    instance: dg.DagsterInstance, topics: Settings
+) -> None:
+    """A gap in one topic used to keep the sensor and `sync` from loading any table."""
+    produce(topics, "orders", 9)
+    catalog = Platform(topics).catalog
+    orders = next(contract for contract in load_contracts() if contract.table == "orders")
+    unread(topics, catalog, orders)  # the topic is seen with all its records
+    for partition in range(3):
+        delete_before(topics, f"{topics.topic_prefix}.public.orders", partition, 2)
+    produce(topics, "customers", 9)
+    result = tick(instance, topics)
+    assert isinstance(result, dg.SensorResult)
+    healthy, stopped = result.run_requests or ()
+    assert {key.to_user_string() for key in healthy.asset_selection or ()} == {
+        "staging_customers", "bronze_customers", "silver_customers",
+    }  # fmt: skip
+    assert {key.to_user_string() for key in stopped.asset_selection or ()} == {"staging_orders", "bronze_orders"}
+    assert "RecordsExpiredError" in stopped.tags["orders-platform/reason"]
+    job = build_location(Platform(topics)).resolve_job_def("kafka_to_silver")
+    run = job.execute_in_process(
+        {**stopped.run_config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        instance,
+        stopped.partition_key,
+        raise_on_error=False,
+        asset_selection=stopped.asset_selection,
+        tags={**stopped.tags},
+    )
+    assert not run.success
+    with pytest.raises(SyncError, match="bronze_orders: RecordsExpiredError") as error:
+        load(topics, ["orders", "customers"])
+    assert "customers" not in str(error.value)
+    assert unread(topics, catalog, next(c for c in load_contracts() if c.table == "customers")).records == 0

@@ -10,7 +10,14 @@ import pytest
 from orders_platform.contracts import load_contracts
 from orders_platform.ingest.errors import BrokerUnavailableError, TopicMissingError, UnboundedTimestampsError
 from orders_platform.ingest.kafka_admin import KafkaAdmin, path_safe
-from orders_platform.ingest.topics import create_topics, heartbeat_topic, topic_id, topic_name, transaction_topic
+from orders_platform.ingest.topics import (
+    create_topics,
+    heartbeat_topic,
+    notification_topic,
+    topic_id,
+    topic_name,
+    transaction_topic,
+)
 from orders_platform.ingest.windows import day_window
 from orders_platform.settings import Settings
 from orders_platform_tests.ingest.broker_admin import add_partitions, drop_topic, make_topic, settings_of
@@ -24,6 +31,7 @@ def test_topics_are_made_once_with_the_brokers_clock(broker: Settings) -> None:
         *(topic_name(settings, each) for each in load_contracts()),
         heartbeat_topic(settings),
         transaction_topic(settings),
+        notification_topic(settings),
     }
     assert create_topics(settings, load_contracts()) == ()
     assert len(KafkaAdmin(settings).topic(topic_name(settings, contract())).partitions) == 3
