@@ -96,15 +96,15 @@ class _Answer:
 
 def _ask(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract) -> _Answer:
     """Looks all keys up in one snapshot of PostgreSQL."""
-    table = sql.Identifier(contract.schema, contract.table)
+    table = sql.Identifier(contract.schema, contract.source_table)
     numbers = range(len(contract.key))
     arrays = sql.SQL(", ").join(
         sql.SQL("%s::text[]::{}[]").format(sql.SQL(column.source_type)) for column in contract.key_columns
     )
     names = sql.SQL(", ").join(sql.Identifier(f"k{i}") for i in numbers)
     same = sql.SQL(" AND ").join(
-        sql.SQL("t.{} = c.{}").format(sql.Identifier(key), sql.Identifier(f"k{i}"))
-        for i, key in enumerate(contract.key)
+        sql.SQL("t.{} = c.{}").format(sql.Identifier(column.source_name), sql.Identifier(f"k{i}"))
+        for i, column in enumerate(contract.key_columns)
     )
     query = sql.SQL(
         "SELECT c.number FROM unnest(%s::bigint[], {}) AS c(number, {}) WHERE NOT EXISTS (SELECT FROM {} t WHERE {})"

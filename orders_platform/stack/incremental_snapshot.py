@@ -15,6 +15,7 @@ from orders_platform.ingest.kafka_admin import KafkaAdmin
 from orders_platform.ingest.topics import notification_topic
 from orders_platform.settings import Settings
 from orders_platform.stack.connector import request_snapshot
+from orders_platform.stack.debezium import table_pattern
 from orders_platform.stack.errors import StackError
 from orders_platform.stack.part import Report
 
@@ -33,7 +34,7 @@ def read_anew(settings: Settings, contract: Contract, report: Report, seconds: f
     Raises:
         StackError: without a sign for so long, when the connector gives up, or when it sends no notifications.
     """
-    table, topic = f"{contract.schema}.{contract.table}", notification_topic(settings)
+    table, topic = contract.source, notification_topic(settings)
     try:
         log = KafkaAdmin(settings).topic(topic)
     except IngestError as error:
@@ -41,7 +42,7 @@ def read_anew(settings: Settings, contract: Contract, report: Report, seconds: f
             f"the connector's notifications, which tell of the end of a snapshot, cannot be read: {error}"
         ) from error
     ends = {partition: bounds.high_watermark for partition, bounds in log.partitions.items()}
-    signal = request_snapshot(settings.postgres, [table])
+    signal = request_snapshot(settings.postgres, [table_pattern(contract)])
     report(f"PostgreSQL is asked for all rows of {table} (signal {signal})")
     rows = 0
     for note in _notes(settings, topic, ends, seconds):
