@@ -24,6 +24,9 @@ CHUNK_RECORDS = 100_000
 CHUNK_BYTES = 32 * 1024 * 1024
 """A chunk ends at whichever comes first; it is a staged file and a unit of decoding, which bounds memory."""
 FETCH_MESSAGES = 1_000
+GATHER_SECONDS = 0.05
+"""For how long messages are gathered into a batch. librdkafka waits it out unless the batch is full: each small range
+costs as much."""
 STALL_SECONDS = 60.0
 """The longest wait for the broker without a single record or end of partition."""
 _GONE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
@@ -124,7 +127,7 @@ class RangeReader:
             self._consumer.assign([TopicPartition(self._topic, wanted.partition, wanted.first)])
             deadline = time.monotonic() + STALL_SECONDS
             while True:
-                messages = self._consumer.consume(num_messages=FETCH_MESSAGES, timeout=0.5)
+                messages = self._consumer.consume(num_messages=FETCH_MESSAGES, timeout=GATHER_SECONDS)
                 if messages:
                     deadline = time.monotonic() + STALL_SECONDS
                 elif time.monotonic() > deadline:
