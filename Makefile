@@ -50,8 +50,9 @@ status: $(INSTALLED) ## Show endpoint, process, memory, version and log file of 
 ##@ Work on it
 
 .PHONY: test
-test: lint $(MANIFEST) ## Run lint, then all tests, on real parts, with coverage; ARGS="-k name" chooses
-	$(BIN)/pytest --cov --cov-report=term $(ARGS)
+test: lint $(MANIFEST) ## Run lint, then all tests, on real parts, with coverage; ARGS="-k name" chooses, WORKERS=1 for less memory
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term $(ARGS)
+WORKERS ?= 2
 
 .PHONY: lint
 lint: $(INSTALLED) ## Check format, rules, types and which module may import which
@@ -68,6 +69,11 @@ format: $(INSTALLED) ## Rewrite the code to the format, and fix what can be fixe
 .PHONY: bench
 bench: $(INSTALLED) $(MANIFEST) ## Measure each hop beside DuckDB alone, Parquet to Parquet; ARGS=--quick takes a minute
 	$(BIN)/python -m orders_platform_tests.benchmarks $(ARGS)
+
+.PHONY: latency
+latency: $(INSTALLED) ## Measure from commit to dashboard for MINUTES=10, on the stack that `make dev SHOP=50` runs
+	$(BIN)/python -m orders_platform_tests.benchmarks.latency --minutes $(MINUTES)
+MINUTES ?= 10
 
 .PHONY: faults
 faults: $(INSTALLED) $(MANIFEST) ## Play SEEDS=100 histories of faults from seed FIRST=0 on, each of which must end in tables equal to PostgreSQL

@@ -74,6 +74,10 @@ class History:
     cuts: tuple[float, ...]
     steps: tuple[Step, ...] = field(default=())
 
+    @property
+    def kinds(self) -> tuple[Fault, ...]:
+        return tuple(step.fault for step in self.steps)
+
     def __str__(self) -> str:
         return f"seed {self.seed}: {' → '.join(str(step) for step in self.steps)}"
 

@@ -21,6 +21,7 @@ from orders_platform.stack import down, up, wait_until_captured
 from orders_platform.stack.shop import run_shop
 from orders_platform_tests.conftest import new_settings
 from orders_platform_tests.faults.history import history
+from orders_platform_tests.faults.live_history import LiveOutcome, live_history, play_live
 from orders_platform_tests.faults.player import Outcome, play
 from orders_platform_tests.faults.recording import Recording, record
 
@@ -53,34 +54,56 @@ def matrix(
         yield from (done.result() for done in as_completed(pool.submit(one, seed) for seed in seeds))
 
 
+def live_matrix(seeds: Iterable[int], evidence: Path) -> Iterator[LiveOutcome]:
+    """Plays live histories, one at a time: each has a stack of its own."""
+    for seed in seeds:
+        folder = evidence / f"live seed {seed}"
+        folder.mkdir(parents=True)
+        outcome = play_live(live_history(seed), new_settings(folder / "home"), load_contracts(), folder)
+        if not outcome.differences:
+            shutil.rmtree(folder)
+        yield outcome
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exits 0 when every history ended in the right tables, 1 otherwise."""
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
     parser.add_argument("--seeds", type=int, default=25, help="how many histories (default 25)")
     parser.add_argument("--first", type=int, default=0, help="the first seed (default 0)")
-    parser.add_argument("--jobs", type=int, default=2, help="how many at a time (default 2)")
+    parser.add_argument("--live", type=int, help="how many of them on live stacks (default: one in ten)")
+    parser.add_argument("--jobs", type=int, default=2, help="how many recorded ones at a time (default 2)")
     chosen = parser.parse_args(arguments)
+    live = chosen.seeds // 10 if chosen.live is None else chosen.live
     home = Path(tempfile.mkdtemp(prefix="orders platform faults "))
-    settings = new_settings(home / "stack")
-    started, kinds, failed = time.monotonic(), Counter[str](), list[int]()
-    try:
-        up(settings, print)
-        recording = take_recording(settings, seed=RECORDED_SEED)
-        seeds = range(chosen.first, chosen.first + chosen.seeds)
-        for outcome in matrix(seeds, recording, settings, home / "evidence", chosen.jobs):
-            kinds.update(step.fault for step in outcome.history.steps)
-            print(f"{'FAILED' if outcome.differences else 'ok'} {outcome.seconds} s {outcome.history}", flush=True)
-            if outcome.differences:
-                failed.append(outcome.history.seed)
-                print("  " + "\n  ".join(outcome.differences))
-                print(f"  evidence: {outcome.log.parent}")
-                print(f"  again: make faults SEEDS=1 FIRST={outcome.history.seed}", flush=True)
-    finally:
-        down(settings, print)
+    home.chmod(0o755)
+    started, kinds, failed = time.monotonic(), Counter[str](), list[str]()
+    for outcome in _outcomes(home, range(chosen.first, chosen.first + chosen.seeds), live, chosen.jobs):
+        kinds.update(outcome.history.kinds)
+        print(f"{'FAILED' if outcome.differences else 'ok'} {outcome.seconds} s {outcome.history}", flush=True)
+        if outcome.differences:
+            seed, of_live = outcome.history.seed, isinstance(outcome, LiveOutcome)
+            failed.append(f"{'live ' if of_live else ''}{seed}")
+            print("  " + "\n  ".join([*outcome.ends, *outcome.differences]))
+            print(f"  evidence: {outcome.log.parent}")
+            print(f"  again: make faults SEEDS=1 FIRST={seed} ARGS=--live={int(of_live)}", flush=True)
     print(f"\n{chosen.seeds} histories, {len(failed)} failed {failed}, {time.monotonic() - started:.0f} s")
     for kind, count in sorted(kinds.items()):
         print(f"  {count:5} {kind}")
     return 1 if failed else 0
+
+
+def _outcomes(home: Path, seeds: range, live: int, jobs: int) -> Iterator[Outcome | LiveOutcome]:
+    """The last `live` of the seeds on live stacks, the others on a recording and a stack that they share."""
+    recorded = seeds[: len(seeds) - live]
+    if recorded:
+        settings = new_settings(home / "stack")
+        try:
+            up(settings, print)
+            recording = take_recording(settings, RECORDED_SEED)
+            yield from matrix(recorded, recording, settings, home / "evidence", jobs)
+        finally:
+            down(settings, print)
+    yield from live_matrix(seeds[len(recorded) :], home / "evidence")
 
 
 if __name__ == "__main__":
