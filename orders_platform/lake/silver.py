@@ -101,6 +101,23 @@ def merged_bronze(silver: Table, snapshot_id: int | None) -> int | None:
     return int(known[BRONZE_SNAPSHOT]) if BRONZE_SNAPSHOT in known else None
 
 
+def merge_silver(settings: Settings, catalog: Catalog, contract: Contract) -> SilverResult:
+    """Applies everything in bronze that silver, and the table of versions, do not have yet.
+
+    Raises:
+        ConflictError, CommitUnknownError: others kept committing first, or the catalog kept silent; what was applied
+            meanwhile stands, and the next merge does the rest.
+        duckdb.Error: if the disk is full, for instance. Nothing was committed; the next merge does it all.
+    """
+    try:
+        return _merge(settings, catalog, contract)
+    except (ConflictError, CommitUnknownError) as error:
+        raise type(error)(
+            f"{contract.silver_table}: {_ATTEMPTS} attempts to merge did not succeed, the last with: {error}. "
+            f"Nothing is lost; the next merge applies the same changes"
+        ) from error
+
+
 @retry(
     # Another writer was quicker, or the answer was lost: plan again from what the table now says.
     retry=retry_if_exception_type((ConflictError, CommitUnknownError)),
@@ -108,13 +125,7 @@ def merged_bronze(silver: Table, snapshot_id: int | None) -> int | None:
     stop=stop_after_attempt(_ATTEMPTS),
     reraise=True,
 )
-def merge_silver(settings: Settings, catalog: Catalog, contract: Contract) -> SilverResult:
-    """Applies everything in bronze that silver, and the table of versions, do not have yet.
-
-    Raises:
-        ConflictError, CommitUnknownError: after several attempts.
-        duckdb.Error: if the disk is full, for instance. Nothing was committed; the next merge does it all.
-    """
+def _merge(settings: Settings, catalog: Catalog, contract: Contract) -> SilverResult:
     try:
         bronze = catalog.load_table(contract.bronze_table)
     except NoSuchTableError:

@@ -1,7 +1,4 @@
-"""The dashboard table: whole days, compared before and after, whatever loaders did to each other.
-
-Cases 36, 37, 38 and 40 of the failure catalogue are named in the tests that show their outcome.
-"""
+"""The dashboard table: whole days, compared before and after, whatever loaders did to each other."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
@@ -23,7 +19,6 @@ from orders_platform.serving import daily_revenue
 from orders_platform.serving.client import open_client
 from orders_platform.serving.daily_revenue import (
     ATTEMPTS,
-    LoadError,
     LoadResult,
     OvertakenError,
     check_day,
@@ -33,30 +28,10 @@ from orders_platform.serving.daily_revenue import (
 )
 from orders_platform.serving.gold_day import DayOutOfRangeError
 from orders_platform.settings import Settings
+from orders_platform_tests.serving.dashboard import shown, tables
 from orders_platform_tests.serving.gold_days import GoldDays, row
 
 MONDAY, TUESDAY = date(2026, 3, 2), date(2026, 3, 3)
-
-
-def shown(settings: Settings, day: date | None = None) -> list[tuple[object, ...]]:
-    """What a dashboard sees."""
-    where = f"WHERE order_date = '{day}'" if day else ""
-    with open_client(settings) as client:
-        return list(
-            client.query(
-                f"SELECT region, orders, revenue FROM daily_revenue {where} ORDER BY order_date, region"
-            ).result_rows
-        )
-
-
-def tables(settings: Settings) -> set[str]:
-    with open_client(settings) as client:
-        return {name for (name,) in client.query("SHOW TABLES").result_rows}
-
-
-def alter(settings: Settings, command: str) -> None:
-    with open_client(settings) as client:
-        client.command(command, settings={"mutations_sync": 2})
 
 
 def test_a_day_is_shown_as_gold_holds_it(dashboards: Settings, catalog: Catalog, gold: GoldDays) -> None:
@@ -80,114 +55,9 @@ def test_a_day_is_shown_as_gold_holds_it(dashboards: Settings, catalog: Catalog,
     assert tables(dashboards) == {"daily_revenue"}
 
 
-def test_case_36_an_identical_load_is_not_taken_for_a_duplicate(
-    dashboards: Settings, catalog: Catalog, gold: GoldDays
-) -> None:
-    gold.put(MONDAY, row("EU", "10.10"))
-    for run in ("run-1", "run-1", "run-2"):
-        load_day(dashboards, catalog, MONDAY, run)
-        assert shown(dashboards) == [("EU", 1, Decimal("10.10"))]
-
-
-def test_case_37_an_emptied_day_shows_no_row_and_the_others_stay(
-    dashboards: Settings, catalog: Catalog, gold: GoldDays
-) -> None:
-    gold.put(MONDAY, row("EU", "10.10"))
-    gold.put(TUESDAY, row("US", "5.00"))
-    for day in (MONDAY, TUESDAY):
-        load_day(dashboards, catalog, day, "run-1")
-    gold.put(MONDAY)
-    assert stale_days(dashboards, catalog) == (MONDAY,)
-    result = load_day(dashboards, catalog, MONDAY, "run-2")
-    assert (result.rows, result.swapped, result.dropped) == (0, False, True)
-    assert shown(dashboards) == [("US", 1, Decimal("5.00"))]
-    assert stale_days(dashboards, catalog) == ()
-
-
 def test_a_day_that_never_had_orders_can_be_loaded(dashboards: Settings, catalog: Catalog) -> None:
     assert load_day(dashboards, catalog, MONDAY, "run-1").rows == 0
     assert check_day(dashboards, catalog, MONDAY).passed
-
-
-def test_case_38_a_reader_sees_the_old_day_or_the_new_day_and_nothing_between(
-    dashboards: Settings, catalog: Catalog, gold: GoldDays
-) -> None:
-    gold.put(MONDAY, row("EU", "1.00"), row("US", "1.00"))
-    load_day(dashboards, catalog, MONDAY, "run-0")
-    seen: set[Decimal] = set()
-    done = threading.Event()
-
-    def watch() -> None:
-        with open_client(dashboards) as client:
-            while not done.is_set():
-                seen.add(client.query("SELECT sum(revenue) FROM daily_revenue").result_rows[0][0])
-
-    reader = threading.Thread(target=watch)
-    reader.start()
-    try:
-        for number in range(2, 8):
-            gold.put(MONDAY, row("EU", f"{number}.00"), row("US", f"{number}.00"))
-            load_day(dashboards, catalog, MONDAY, f"run-{number}")
-    finally:
-        done.set()
-        reader.join()
-    assert seen <= {Decimal(2 * number) for number in range(1, 8)}
-    assert len(seen) > 1
-
-
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        ("ALTER TABLE {t} UPDATE revenue = revenue + 0.01 WHERE region = 'EU'", "revenue 10.31 instead of 10.30"),
-        ("ALTER TABLE {t} UPDATE orders = orders - 1 WHERE region = 'EU'", "orders 3 instead of 4"),
-        ("ALTER TABLE {t} DELETE WHERE region = 'US'", "1 rows instead of 2"),
-        ("INSERT INTO {t} SELECT * FROM {t} WHERE region = 'US'", "3 rows instead of 2"),
-        ("ALTER TABLE {t} UPDATE _gold_seq = 99 WHERE 1", r"gold sequence \[99\] instead of \[1\]"),
-    ],
-)
-def test_case_40_a_value_altered_in_the_live_day_is_seen(
-    dashboards: Settings, catalog: Catalog, gold: GoldDays, change: str, complaint: str
-) -> None:
-    import re
-
-    gold.put(MONDAY, row("EU", "10.10", 3), row("US", "0.20"))
-    load_day(dashboards, catalog, MONDAY, "run-1")
-    alter(dashboards, change.format(t="daily_revenue"))
-    outcome = check_day(dashboards, catalog, MONDAY)
-    assert not outcome.passed
-    assert re.search(complaint, outcome.description)
-
-
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        ("ALTER TABLE {t} UPDATE revenue = revenue + 0.01 WHERE region = 'EU'", "revenue 10.31 instead of 10.30"),
-        ("ALTER TABLE {t} DELETE WHERE region = 'US'", "1 rows instead of 2"),
-        ("INSERT INTO {t} SELECT * REPLACE (toDate32('2026-03-09') AS order_date) FROM {t} LIMIT 1", "of other days"),
-    ],
-)
-def test_case_40_what_was_loaded_wrongly_is_never_shown(
-    dashboards: Settings,
-    catalog: Catalog,
-    gold: GoldDays,
-    monkeypatch: pytest.MonkeyPatch,
-    change: str,
-    complaint: str,
-) -> None:
-    gold.put(MONDAY, row("EU", "1.00"))
-    load_day(dashboards, catalog, MONDAY, "run-1")
-    gold.put(MONDAY, row("EU", "10.10", 3), row("US", "0.20"))
-    load = daily_revenue._load
-
-    def load_wrongly(client: Client, own: str, day: object) -> None:
-        load(client, own, day)  # type: ignore[arg-type]
-        client.command(change.format(t=own), settings={"mutations_sync": 2})
-
-    monkeypatch.setattr(daily_revenue, "_load", load_wrongly)
-    with pytest.raises(LoadError, match=complaint):
-        load_day(dashboards, catalog, MONDAY, "run-2")
-    assert shown(dashboards) == [("EU", 1, Decimal("1.00"))]
-    assert tables(dashboards) == {"daily_revenue"}
 
 
 def at_the_swap(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
