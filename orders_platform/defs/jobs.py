@@ -1,6 +1,18 @@
 """The jobs that automation and `sync` start; people materialize assets directly."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import dagster as dg
+
+from orders_platform.contracts import Contract
+from orders_platform.defs.checks.freshness import freshness_key
+from orders_platform.defs.checks.reconciliation import reconciliation_key
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 INGEST = dg.define_asset_job(
     "kafka_to_silver",
@@ -12,10 +24,20 @@ ORDER_DATES = dg.define_asset_job(
     selection=dg.AssetSelection.groups("gold", "serving"),
     description="Stale order dates, through gold to ClickHouse.",
 )
-RECONCILIATION = dg.define_asset_job(
-    "reconciliation",
-    # The checks of assets that no run of ours makes: the shop's tables.
-    selection=dg.AssetSelection.all_asset_checks()
-    - dg.AssetSelection.groups("ingest", "bronze", "silver", "gold", "serving"),
-    description="A slice of each of the shop's tables beside silver's.",
-)
+RECONCILIATION, FRESHNESS = "reconciliation", "freshness"
+
+
+def check_jobs(contracts: Sequence[Contract]) -> list[UnresolvedAssetJobDefinition]:
+    """The jobs that only look: `RECONCILIATION` and `FRESHNESS`, over all tables."""
+    return [
+        dg.define_asset_job(
+            RECONCILIATION,
+            selection=dg.AssetSelection.checks(*map(reconciliation_key, contracts)),
+            description="A slice of each of the shop's tables beside silver's.",
+        ),
+        dg.define_asset_job(
+            FRESHNESS,
+            selection=dg.AssetSelection.checks(*map(freshness_key, contracts)),
+            description="How old silver's data are.",
+        ),
+    ]

@@ -15,11 +15,13 @@ from orders_platform.defs.assets.postgres import postgres_asset
 from orders_platform.defs.assets.silver import silver_asset
 from orders_platform.defs.assets.staging import staging_asset
 from orders_platform.defs.automation.failure_alerts import failed_runs
+from orders_platform.defs.automation.freshness import freshness_every_five_minutes
 from orders_platform.defs.automation.hourly_reconciliation import hourly_reconciliation
 from orders_platform.defs.automation.kafka_lag import kafka_lag
 from orders_platform.defs.automation.stale_dates import stale_order_dates
+from orders_platform.defs.checks.freshness import freshness_checks
 from orders_platform.defs.checks.reconciliation import reconciliation_check
-from orders_platform.defs.jobs import INGEST, ORDER_DATES, RECONCILIATION
+from orders_platform.defs.jobs import INGEST, ORDER_DATES, check_jobs
 from orders_platform.defs.resources.platform import Platform
 from orders_platform.lake.gold_models import MANIFEST
 
@@ -42,10 +44,10 @@ def build_location(platform: Platform, manifest: Path = MANIFEST) -> dg.Definiti
             gold_assets(models),
             clickhouse_asset(owner=contracts[0].owner),
         ],
-        asset_checks=[reconciliation_check(contract) for contract in contracts],
-        jobs=[INGEST, ORDER_DATES, RECONCILIATION],
+        asset_checks=[*map(reconciliation_check, contracts), freshness_checks(contracts)],
+        jobs=[INGEST, ORDER_DATES, *check_jobs(contracts)],
         sensors=[kafka_lag, stale_order_dates, failed_runs],
-        schedules=[hourly_reconciliation],
+        schedules=[hourly_reconciliation, freshness_every_five_minutes],
         resources={"platform": platform, **({"s3": platform.s3} if platform.s3 else {})},
         # An interpreter a step would cost more than the steps of a micro-batch.
         executor=dg.in_process_executor,

@@ -11,7 +11,7 @@ CRON = "37 * * * *"
 
 
 @dg.schedule(
-    job=RECONCILIATION,
+    job_name=RECONCILIATION,
     cron_schedule=CRON,
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING,
