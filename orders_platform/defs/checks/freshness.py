@@ -25,7 +25,7 @@ def freshness_checks(contracts: Sequence[Contract]) -> dg.AssetChecksDefinition:
     """The checks of all tables, made in one step: a table without news is as fresh as the newest one."""
 
     @dg.multi_asset_check(
-        name="freshness",
+        name="age_of_data",
         specs=[
             dg.AssetCheckSpec(
                 CHECK,
@@ -36,7 +36,7 @@ def freshness_checks(contracts: Sequence[Contract]) -> dg.AssetChecksDefinition:
             for contract in contracts
         ],
     )
-    def freshness_of_all(
+    def age_of_data(
         context: dg.AssetCheckExecutionContext, platform: dg.ResourceParam[Platform]
     ) -> Iterator[dg.AssetCheckResult]:
         from orders_platform.quality.freshness import freshness
@@ -52,13 +52,14 @@ def freshness_checks(contracts: Sequence[Contract]) -> dg.AssetChecksDefinition:
                 metadata=dict(outcome.metadata),
             )
 
-    return freshness_of_all
+    return age_of_data
 
 
 def _unread(context: dg.AssetCheckExecutionContext, platform: Platform) -> set[str]:
-    """Tables with records that wait in Kafka; all of them where Kafka does not answer, since any might have some."""
+    """Tables with records that wait in Kafka, or that cannot be loaded; all where Kafka does not say."""
     try:
-        return {each.table for each in find_behind(platform).unread if each.records}
+        behind = find_behind(platform)
+        return {each.table for each in behind.unread if each.records} | set(behind.stopped)
     except Exception as error:
         if not may_pass(error):
             raise
