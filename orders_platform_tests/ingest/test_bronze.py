@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from datetime import date, timedelta
-from pathlib import Path
 
 import pytest
 from pyiceberg.catalog import Catalog
@@ -15,8 +14,6 @@ from orders_platform.ingest.dead_letters import Selection, count_dead_letters, l
 from orders_platform.ingest.errors import (
     OffsetsResetError,
     PositionFellError,
-    RecordsExpiredError,
-    TopicRecreatedError,
 )
 from orders_platform.ingest.ledger import COMMIT, Ledger
 from orders_platform.ingest.ledger_check import check_bronze
@@ -24,7 +21,7 @@ from orders_platform.ingest.offsets import OffsetRange
 from orders_platform.ingest.staging import stage_day
 from orders_platform.lake.commits import own_properties
 from orders_platform.settings import Settings
-from orders_platform_tests.ingest.broker_admin import delete_before, drop_topic, make_topic, settled
+from orders_platform_tests.ingest.broker_admin import delete_before, settled
 from orders_platform_tests.ingest.events import (
     Record,
     change,
@@ -97,14 +94,6 @@ def test_a_process_killed_at_any_step_is_made_good_by_the_next(
     assert_sound(shop_topic, catalog, DAY)
 
 
-def test_two_runs_at_once_load_each_record_once(shop_topic: Settings, topic: str, catalog: Catalog) -> None:
-    produce(shop_topic, topic, [change(i, i, partition=i % 3, at=moment(DAY)) for i in range(300)])
-    both = [start(shop_topic, DAY), start(shop_topic, DAY)]
-    assert [process.wait(120) for process in both] == [0, 0]
-    assert sorted(orders_of(shop_topic)) == list(range(300))
-    assert_sound(shop_topic, catalog, DAY)
-
-
 def test_a_large_load_is_cut_into_commits(shop_topic: Settings, topic: str, catalog: Catalog) -> None:
     few = shop_topic.model_copy(update={"max_records_per_run": 10})
     for part in range(3):
@@ -129,23 +118,6 @@ def test_aborted_transactions_leave_no_row_and_their_offsets_are_done(shop_topic
     assert result.ranges == (OffsetRange(0, 0, 4),)
 
 
-@pytest.mark.parametrize("damage", ["gone", "cut"])
-def test_staged_files_that_are_gone_or_damaged_are_staged_again(
-    shop_topic: Settings, topic: str, catalog: Catalog, damage: str
-) -> None:
-    for part in range(3):
-        produce(shop_topic, topic, [change(i, i, at=moment(DAY)) for i in range(part * 5, part * 5 + 5)])
-        stage_day(shop_topic, contract(), DAY)
-    victim = sorted(Path(shop_topic.staging).rglob("*.parquet"))[1]
-    if damage == "gone":
-        victim.unlink()
-    else:
-        victim.write_bytes(victim.read_bytes()[:100])
-    load_day(shop_topic, catalog, contract(), DAY)
-    assert orders_of(shop_topic) == list(range(15))
-    assert_sound(shop_topic, catalog, DAY)
-
-
 def test_dead_letters_keep_place_reason_and_bytes_and_the_rest_goes_on(
     shop_topic: Settings, topic: str, catalog: Catalog
 ) -> None:
@@ -166,15 +138,6 @@ def test_dead_letters_keep_place_reason_and_bytes_and_the_rest_goes_on(
     assert_sound(shop_topic, catalog, DAY)
 
 
-def test_records_that_expired_before_they_were_loaded_are_named(shop_topic: Settings, topic: str) -> None:
-    produce(shop_topic, topic, [change(i, i, at=moment(DAY)) for i in range(10)])
-    ingest(shop_topic, DAY, {0: 3})
-    delete_before(shop_topic, topic, 0, 6)
-    with pytest.raises(RecordsExpiredError, match=r"lost offsets \[0\] 3–5 before they were loaded"):
-        ingest(shop_topic, DAY)
-    assert orders_of(shop_topic) == [0, 1, 2]
-
-
 def test_records_that_expired_after_they_were_staged_are_loaded(
     shop_topic: Settings, topic: str, catalog: Catalog
 ) -> None:
@@ -182,17 +145,6 @@ def test_records_that_expired_after_they_were_staged_are_loaded(
     stage_day(shop_topic, contract(), DAY)
     delete_before(shop_topic, topic, 0, 10)
     assert load_day(shop_topic, catalog, contract(), DAY).rows == 10
-
-
-def test_a_topic_made_again_stops_the_load(shop_topic: Settings, topic: str) -> None:
-    produce(shop_topic, topic, [change(1, 1, at=moment(DAY))])
-    ingest(shop_topic, DAY)
-    drop_topic(shop_topic, topic)
-    make_topic(shop_topic)
-    produce(shop_topic, topic, [change(2, 2, at=moment(DAY))])
-    with pytest.raises(TopicRecreatedError, match="was deleted and made again"):
-        ingest(shop_topic, DAY)
-    assert orders_of(shop_topic) == [1]
 
 
 def test_a_log_that_ends_before_the_ledger_stops_the_load(shop_topic: Settings, topic: str, catalog: Catalog) -> None:

@@ -10,13 +10,12 @@ from pyiceberg.table import Table
 
 from orders_platform.ingest.bronze import bronze_table
 from orders_platform.ingest.errors import LedgerError, LedgerMissingError
-from orders_platform.ingest.ledger import LEDGER, TAG, Ledger
+from orders_platform.ingest.ledger import LEDGER, Ledger
 from orders_platform.ingest.ledger_check import check_bronze
 from orders_platform.ingest.ledger_rebuild import rebuild
 from orders_platform.ingest.offsets import Intervals, OffsetRange
 from orders_platform.lake.commits import commit
 from orders_platform.lake.duckdb_engine import live_files
-from orders_platform.lake.maintenance import expire
 from orders_platform.settings import Settings
 from orders_platform_tests.ingest.events import Record, change, contract, moment, produce
 from orders_platform_tests.ingest.loads import assert_sound, ingest, rows
@@ -61,17 +60,6 @@ def test_a_rollback_takes_the_ledger_with_it_and_the_records_are_loaded_again(
     assert ingest(shop_topic, DAY).rows == 2
     assert [row[0] for row in rows(shop_topic)] == [0, 1, 3, 4]
     assert_sound(shop_topic, catalog, DAY)
-
-
-def test_after_a_foreign_compaction_and_expiry_the_tagged_ledger_is_believed(
-    table: Table, shop_topic: Settings
-) -> None:
-    foreign_rewrite(table)
-    expire(table, keep=1)
-    assert len(table.metadata.snapshots) == 2
-    assert TAG in table.metadata.refs
-    assert ingest(shop_topic, DAY).rows == 0
-    assert len(rows(shop_topic)) == 4
 
 
 def test_a_ledger_that_the_rows_contradict_is_not_believed(
