@@ -24,13 +24,14 @@ from orders_platform.fault_points import FaultPoint
 from orders_platform.ingest.boundaries import TopicMemory
 from orders_platform.ingest.cover import Slice, cover_day, cover_of_former
 from orders_platform.ingest.dead_letters import DEAD
-from orders_platform.ingest.decoding import Decoder
+from orders_platform.ingest.decoding import Decoded, Decoder
 from orders_platform.ingest.errors import CommitRefusedError, StagedFileError
 from orders_platform.ingest.kafka_admin import KafkaAdmin, TopicLog
 from orders_platform.ingest.ledger import COMMIT, TAG, Ledger
-from orders_platform.ingest.log_guard import refuse_another_log, refuse_rewound
+from orders_platform.ingest.log_guard import refuse_another_log
 from orders_platform.ingest.offsets import OffsetRange, by_partition, flatten
-from orders_platform.ingest.positions import Place, falls, highest
+from orders_platform.ingest.positions import Fall, Place, falls, highest_within
+from orders_platform.ingest.rewound import HISTORY, add_to_history, make_history, refuse_rewound
 from orders_platform.ingest.staged_file import read, sliced
 from orders_platform.ingest.staging_files import Storage, storage
 from orders_platform.lake.catalog import ensure_table
@@ -167,9 +168,26 @@ class _Load:
     def rehearse(self, table: Table) -> None:
         """Decodes everything that is to be loaded and judges it; writes nothing."""
         ledger, log, slices = self._plan(table)
+        places = _places_before(ledger, log, slices)
+        first: dict[int, Fall] = {}
         with connect(self.settings) as con:
-            ranges = list(flatten(by_partition(each.range for each in slices)))
-            self._write(con, table, ledger, log, slices, ranges, rehearsal=True)
+            make_history(con)
+            known = lambda lsns: f"(FROM {_with_lsn(table, lsns)} UNION ALL BY NAME FROM {HISTORY})"  # noqa: E731
+            for rows in self._decoded(con, ledger, log, slices):
+                for fall in falls(con, rows.positions_sql, places, known):
+                    first.setdefault(fall.partition, fall)
+                places = highest_within(con, rows.positions_sql, places)
+                add_to_history(con, rows.positions_sql)
+            if first:
+                refuse_rewound(con, KafkaAdmin(self.settings), table, log, ledger, list(first.values()))
+
+    def _decoded(
+        self, con: duckdb.DuckDBPyConnection, ledger: Ledger, log: TopicLog, slices: Sequence[Slice]
+    ) -> Iterator[Decoded]:
+        """The slices' records, batch by batch."""
+        decoder, epochs = Decoder(con, self.contract), ledger.epochs(log.topic_id)
+        for records in self._batches(slices):
+            yield decoder.decode(records, log.topic_id, self.day, epochs)
 
     def _plan(self, table: Table) -> tuple[Ledger, TopicLog, tuple[Slice, ...]]:
         """What is loaded, from which log the rest comes, and what there is of it."""
@@ -194,7 +212,7 @@ class _Load:
     def _commit(self, table: Table, ledger: Ledger, log: TopicLog, slices: Sequence[Slice]) -> None:
         with connect(self.settings) as con:
             ranges = list(flatten(by_partition(each.range for each in slices)))
-            files, counts, positions = self._write(con, table, ledger, log, slices, ranges)
+            files, counts, positions = self._write(con, table, ledger, log, slices)
             ends = {each.partition: each.next for each in ranges}
             known = ledger.positions.get(log.topic_id, {})
             places = {
@@ -246,31 +264,14 @@ class _Load:
         )
 
     def _write(
-        self,
-        con: duckdb.DuckDBPyConnection,
-        table: Table,
-        ledger: Ledger,
-        log: TopicLog,
-        slices: Sequence[Slice],
-        ranges: Sequence[OffsetRange],
-        rehearsal: bool = False,
+        self, con: duckdb.DuckDBPyConnection, table: Table, ledger: Ledger, log: TopicLog, slices: Sequence[Slice]
     ) -> tuple[list[DataFile], Counter[str], dict[int, Place]]:
         """Data files of the slices' records, batch by batch, with counts and where the partitions stand after them."""
         files: list[DataFile] = []
         counts: Counter[str] = Counter()
-        places = dict(ledger.positions.get(log.topic_id, {}))
-        firsts: dict[int, int] = {}
-        for each in ranges:
-            firsts.setdefault(each.partition, each.first)
-
-        def known(lsns: list[int]) -> str:
-            loaded = scan_sql(table, row_filter=parse(f"_lsn IN ({', '.join(map(str, lsns))})"))
-            return f"(FROM {loaded} UNION ALL BY NAME FROM {scan_files_sql(table, files)})"
-
-        decoder = Decoder(con, self.contract)
-        epochs = ledger.epochs(log.topic_id)
-        for records in self._batches(slices):
-            decoded = decoder.decode(records, log.topic_id, self.day, epochs)
+        places = _places_before(ledger, log, slices)
+        known = lambda lsns: f"(FROM {_with_lsn(table, lsns)} UNION ALL BY NAME FROM {scan_files_sql(table, files)})"  # noqa: E731
+        for decoded in self._decoded(con, ledger, log, slices):
             counts.update(
                 records=decoded.records,
                 rows=decoded.rows,
@@ -279,13 +280,11 @@ class _Load:
                 skipped=decoded.skipped,
                 late=decoded.late,
             )
-            if found := falls(con, decoded.positions_sql, places, firsts, known):
-                refuse_rewound(KafkaAdmin(self.settings), log, ledger, found)
-            # Within this load, what follows is compared with what was just read.
-            after = highest(con, decoded.positions_sql, places)
-            places |= {p: replace(place, next=0) for p, place in after.items() if place != places.get(p)}
-            if not rehearsal:
-                files += write_files(con, table, decoded.sql, partition=self.day)
+            if falls(con, decoded.positions_sql, places, known):
+                # Where the new history begins takes a look at all that is to be loaded; that one raises.
+                self.rehearse(table)
+            places = highest_within(con, decoded.positions_sql, places)
+            files += write_files(con, table, decoded.sql, partition=self.day)
         return files, counts, places
 
     def _batches(self, slices: Sequence[Slice]) -> Iterator[pa.Table]:
@@ -298,6 +297,20 @@ class _Load:
                 waiting = []
         if waiting:
             yield pa.concat_tables(waiting)
+
+
+def _places_before(ledger: Ledger, log: TopicLog, slices: Sequence[Slice]) -> dict[int, Place]:
+    """Where the partitions stand; only a load that follows is compared with what was before it, an older day is not."""
+    firsts: dict[int, int] = {}
+    for each in slices:
+        firsts[each.range.partition] = min(each.range.first, firsts.get(each.range.partition, each.range.first))
+    known = ledger.positions.get(log.topic_id, {})
+    return {p: known[p] for p, first in firsts.items() if p in known and first >= known[p].next}
+
+
+def _with_lsn(table: Table, lsns: list[int]) -> str:
+    """A FROM item of what is loaded, as far as it may have one of these LSNs."""
+    return scan_sql(table, row_filter=parse(f"_lsn IN ({', '.join(map(str, lsns))})"))
 
 
 def _limited(slices: Sequence[Slice], offsets: int) -> Iterator[Slice]:

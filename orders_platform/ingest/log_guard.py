@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from orders_platform.ingest.errors import (
     OffsetsResetError,
-    PositionFellError,
     RecordsExpiredError,
     TopicRecreatedError,
 )
 from orders_platform.ingest.gaps import END, Gap, GapKind, describe
-from orders_platform.ingest.kafka_admin import KafkaAdmin, TopicLog
+from orders_platform.ingest.kafka_admin import TopicLog
 from orders_platform.ingest.ledger import Ledger
 from orders_platform.ingest.offsets import Intervals, flatten
-from orders_platform.ingest.positions import Fall
 
 
 def refuse_another_log(log: TopicLog, ledger: Ledger) -> None:
@@ -84,32 +82,6 @@ def gone_from_log(log: TopicLog, ledger: Ledger, origins: Mapping[int, int]) -> 
         for partition, bounds in log.partitions.items()
     }
     return ledger.missing(log.topic_id, gone)
-
-
-def refuse_rewound(admin: KafkaAdmin, log: TopicLog, ledger: Ledger, falls: Sequence[Fall]) -> None:
-    """Raises `PositionFellError` naming the first changes that cannot follow, and where a new epoch would begin.
-
-    The connector writes all partitions in one order: in those where nothing falls, what was appended since belongs to
-    the same new history.
-    """
-    since = min(fall.timestamp for fall in falls)
-    moment = int(since.timestamp() * 1000)
-    later = admin.first_at(log.name, [(partition, moment) for partition in log.partitions])
-    starts = {fall.partition: fall.offset for fall in falls}
-    for (partition, _), found in later.items():
-        offset = found.offset if found else log.partitions[partition].stable_end
-        starts.setdefault(partition, max(offset, ledger.of(log.topic_id, partition).next))
-    raise PositionFellError(
-        f"topic {log.name}{'; '.join(map(str, falls))}: PostgreSQL was restored or failed over to an earlier position. "
-        f"Nothing of this batch was loaded; changes from here on would lose to older ones",
-        Gap(
-            GapKind.REWOUND,
-            log.topic_id,
-            tuple((partition, starts[partition], END) for partition in sorted(starts)),
-            log.topic_id.partition("~")[0],
-            log.cluster_id,
-        ),
-    )
 
 
 def _replaced(log: TopicLog, ledger: Ledger, former: str) -> Gap:

@@ -51,16 +51,13 @@ def falls(
     con: duckdb.DuckDBPyConnection,
     rows: str,
     before: Mapping[int, Place],
-    firsts: Mapping[int, int],
     known: Callable[[list[int]], str],
 ) -> list[Fall]:
     """The first fall of each partition in which there is one.
 
     Args:
         rows: a relation with bronze's columns, of one log.
-        before: where partitions stand.
-        firsts: for each partition the first offset of these rows' range; only a range that follows is compared with
-            what was before it.
+        before: where the partitions stand, as far as these rows follow.
         known: a FROM item with columns `_kafka_partition`, `_tx_id`, `_lsn` of loaded rows with one of these LSNs.
     """
     suspects = con.execute(
@@ -69,7 +66,7 @@ def falls(
                                              ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS earlier
             FROM {rows} WHERE {STREAMED})
         SELECT o._kafka_partition, _kafka_offset, _kafka_ts, _tx_id, _lsn, _commit_pos, greatest(earlier, s.position)
-        FROM ordered o LEFT JOIN (VALUES {_values(before, firsts)}) s(partition, epoch, position)
+        FROM ordered o LEFT JOIN (VALUES {_values(before)}) s(partition, epoch, position)
             ON s.partition = o._kafka_partition AND s.epoch = o._epoch
         WHERE _commit_pos < greatest(earlier, s.position) ORDER BY 1, 2"""
     ).fetchall()
@@ -80,27 +77,24 @@ def falls(
     return list(first.values())
 
 
-def highest(con: duckdb.DuckDBPyConnection, rows: str, before: Mapping[int, Place]) -> dict[int, Place]:
-    """Where the partitions of these rows stand after them."""
+def highest_within(con: duckdb.DuckDBPyConnection, rows: str, before: Mapping[int, Place]) -> dict[int, Place]:
+    """Where the partitions stand after these rows; what follows in the same load is compared with all of it."""
     found = con.execute(
-        f"""SELECT _kafka_partition, max(_kafka_offset) + 1, _epoch, max(_commit_pos) FROM {rows} WHERE {STREAMED}
+        f"""SELECT _kafka_partition, _epoch, max(_commit_pos) FROM {rows} WHERE {STREAMED}
             GROUP BY _kafka_partition, _epoch ORDER BY _epoch"""
     ).fetchall()
     places = dict(before)
-    for partition, end, epoch, position in found:
-        place = places.get(partition, Place(0, epoch, position))
-        if epoch >= place.epoch:
-            same = epoch == place.epoch
-            places[partition] = Place(max(end, place.next), epoch, max(position, place.position if same else position))
+    for partition, epoch, position in found:
+        place = places.get(partition)
+        if place is None or epoch > place.epoch:
+            places[partition] = Place(0, epoch, position)
+        elif epoch == place.epoch:
+            places[partition] = Place(0, epoch, max(position, place.position))
     return places
 
 
-def _values(before: Mapping[int, Place], firsts: Mapping[int, int]) -> str:
-    rows = (
-        f"({partition}, {before[partition].epoch}, {before[partition].position})"
-        for partition, first in firsts.items()
-        if partition in before and first >= before[partition].next
-    )
+def _values(before: Mapping[int, Place]) -> str:
+    rows = (f"({partition}, {place.epoch}, {place.position})" for partition, place in before.items())
     return ", ".join(rows) or "(NULL, NULL, NULL)"
 
 

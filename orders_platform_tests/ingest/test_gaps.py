@@ -185,6 +185,25 @@ def test_a_history_that_begins_anew_at_a_lower_position_gets_the_next_epoch_and_
     ]  # fmt: skip
 
 
+def test_a_new_history_begins_in_each_partition_where_its_first_record_is_also_before_the_first_fall(
+    shop_topic: Settings, topic: str, catalog: Catalog
+) -> None:
+    """Rows of its snapshot that were appended before the first fall must not stay in the former epoch: a complete
+    snapshot removes whatever is older than itself."""
+    old = [change(1, 900, at=moment(DAY, 12)), change(2, 200, partition=1, at=moment(DAY, 12, 1))]
+    produce(shop_topic, topic, old)
+    ingest(shop_topic, DAY)
+    between = change(3, 905, partition=2, at=moment(DAY, 12, 2))
+    read = [change(2, 500, "r", partition=1, at=moment(DAY, 13)), change(1, 500, "r", at=moment(DAY, 13, 1))]
+    produce(shop_topic, topic, [between, *read, change(4, 510, partition=2, at=moment(DAY, 13, 2))])
+    name = stopped(shop_topic, catalog, PositionFellError)
+    assert name.endswith(":0:1-,1:1-,2:1-")
+    let(shop_topic, catalog, name)
+    ingest(shop_topic, DAY)
+    epochs = sorted(rows(shop_topic, "_commit_pos, _epoch"))
+    assert epochs == [(200, 0), (500, 1), (500, 1), (510, 1), (900, 0), (905, 0)]
+
+
 def test_staged_records_that_kafka_has_forgotten_are_asked_for(
     shop_topic: Settings, topic: str, catalog: Catalog
 ) -> None:
