@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -16,12 +17,16 @@ from orders_platform.ingest.backlog import unread
 from orders_platform.ingest.bronze import load_day
 from orders_platform.ingest.staging import stage_day
 from orders_platform.lake.catalog import open_catalog
+from orders_platform.lake.duckdb_engine import connect, scan_sql
 from orders_platform.lake.silver import merge_silver
-from orders_platform.quality.comparison import Patience
-from orders_platform.quality.reconcile import reconcile_silver
+from orders_platform.quality.comparison import Patience, compare
+from orders_platform.quality.fences import SilverFence
+from orders_platform.quality.key_range import KeyRange
+from orders_platform.quality.reconcile import _silver_pair, reconcile_silver
+from orders_platform.quality.shop_snapshot import shop_snapshot
 from orders_platform.settings import Settings
 from orders_platform.stack.shop import run_shop
-from orders_platform_tests.quality.copied_silver import damaged
+from orders_platform_tests.quality.copied_silver import contract_of, damaged
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -90,6 +95,51 @@ def test_a_difference_is_told_from_a_delay_by_the_fence(live_stack: Settings, ca
         comparisons = reconcile_silver(live_stack, catalog, patience=Patience(limit_seconds=3600))
     (orders,) = (comparison for comparison in comparisons if not comparison.equal)
     assert [difference.key[0][1] for difference in orders.differences] == [str(row[0])]
+
+
+def test_a_transaction_that_wrote_before_the_marker_and_committed_after_it_is_a_delay(
+    live_stack: Settings, catalog: Catalog
+) -> None:
+    """The change lies below the marker in the log, and silver holds changes from above it: by LSN it is missing."""
+    orders = contract_of("orders")
+    with psycopg.connect(live_stack.postgres, autocommit=True) as shop, psycopg.connect(live_stack.postgres) as slow:
+        (late_key,), (other_key,) = shop.execute("SELECT order_id FROM orders ORDER BY 1 DESC LIMIT 2").fetchall()
+        update = "UPDATE orders SET refunded = refunded + 0.01 WHERE order_id = %s"
+        slow.execute(update, [late_key])
+        fence = SilverFence(live_stack, catalog, orders)
+        shop.execute(update, [other_key])
+        with working(lambda stop: carry(live_stack, open_catalog(live_stack), stop)):
+            _until(lambda: fence() and _lsn(live_stack, catalog, other_key) > fence._lsn)
+        slow.commit()
+
+    within = KeyRange((str(late_key),))
+    with connect(live_stack) as con:
+        with shop_snapshot(live_stack.postgres) as snapshot:
+            pair = _silver_pair(live_stack, catalog, con, orders, snapshot, within)
+        above_the_marker = lambda: _lsn(live_stack, catalog, other_key) > fence._lsn  # noqa: E731
+        by_lsn = compare(con, replace(pair, make_fence=lambda: above_the_marker), Patience(limit_seconds=5), 10)
+        assert (by_lsn.differing, by_lsn.is_certain) == (1, True), "what a fence made of an LSN says"
+
+        given_up = compare(con, pair, Patience(limit_seconds=2), 10)
+        assert (given_up.differing, given_up.undecided) == (1, 1)
+        with working(lambda stop: carry(live_stack, open_catalog(live_stack), stop)):
+            patient = compare(con, pair, Patience(limit_seconds=120), 10)
+    assert patient.equal, str(patient)
+
+
+def _lsn(settings: Settings, catalog: Catalog, order_id: int) -> int:
+    """Position of the last change that silver has of an order."""
+    table = catalog.load_table("silver.orders")
+    with connect(settings) as con:
+        row = con.execute(f"SELECT _lsn FROM {scan_sql(table)} WHERE order_id = {order_id}").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _until(come: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not come():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def _wait_for_silver(catalog: Catalog) -> None:
