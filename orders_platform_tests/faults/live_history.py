@@ -17,8 +17,13 @@ from pathlib import Path
 
 import psutil
 import psycopg
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from orders_platform.contracts import Contract
+from orders_platform.defs.repair import repair
+from orders_platform.ingest.gap_acceptance import accept, open_gap
+from orders_platform.lake.catalog import open_catalog
 from orders_platform.settings import Settings
 from orders_platform.stack import down, status, up, wait_until_captured
 from orders_platform.stack.connect_rest import ConnectRest
@@ -27,7 +32,7 @@ from orders_platform.stack.debezium import CONNECTOR, SLOT, read_slot
 from orders_platform.stack.shop import ShopError, run_shop
 from orders_platform_tests.faults.oracle import differences
 from orders_platform_tests.faults.passes import Pass
-from orders_platform_tests.faults.recording import read_state
+from orders_platform_tests.faults.recording import Record, read_state, read_topic
 from orders_platform_tests.faults.work import Kind, Work
 
 RATE = 100.0
@@ -48,6 +53,7 @@ class LiveFault(StrEnum):
     OFFSETS_AND_SLOT_LOST = "offsets-and-slot-lost"
     SLOT_LOST = "slot-lost"
     INCREMENTAL_SNAPSHOT = "incremental-snapshot"
+    RECORDS_LOST = "records-lost"
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,7 @@ class LivePlayer:
             "ORDERS_PLATFORM_LAG_THRESHOLD_RECORDS": "1",
             **ports,
         }
+        self._earlier: dict[str, list[tuple[int, Record]]] = {}
         self.log = folder / "passes.log"
         self.ends: list[str] = []
 
@@ -136,13 +143,18 @@ class LivePlayer:
             LiveFault.OFFSETS_AND_SLOT_LOST: lambda: self._lose(slot=True, offsets=True),
             LiveFault.SLOT_LOST: lambda: self._lose(slot=True, offsets=False),
             LiveFault.INCREMENTAL_SNAPSHOT: self._read_anew,
+            LiveFault.RECORDS_LOST: lambda: None,
         }
+        if fault is LiveFault.RECORDS_LOST:
+            self._remember()
         under_way = Pass(self._environment, self.log, LAG)
         with self._shop():
             time.sleep(random.Random(self._seed).uniform(0.2, 1.0))
             actions[fault]()
             up(self._settings, self.say, new_slot=fault is LiveFault.SLOT_LOST)
         self.ends.append(f"{fault}: {under_way.wait()}")
+        if fault is LiveFault.RECORDS_LOST:
+            self._lose_records()
         self.ends.append(f"{fault}, after it: {Pass(self._environment, self.log, LAG).wait()}")
 
     def heal(self) -> list[str]:
@@ -154,7 +166,7 @@ class LivePlayer:
             codes.append(Pass(self._environment, self.log).wait())
             if codes[-1] == 0:
                 state = read_state(self._settings.postgres, self._contracts)
-                return differences(self._settings, self._contracts, state)
+                return differences(self._settings, self._contracts, state, self._earlier)
         return [f"the platform did not catch up when all was well: passes ended with {codes}, see {self.log}"]
 
     @contextmanager
@@ -209,6 +221,32 @@ class LivePlayer:
             request_snapshot(self._settings.postgres, [f"{c.schema}.{c.table}" for c in self._contracts])
             time.sleep(2)
             in_flight.execute("DELETE FROM inventory WHERE product_id IN (SELECT max(product_id) FROM inventory)")
+
+    def _remember(self) -> None:
+        """Loads what there is, and takes down what the topics hold: the oracle cannot read it there afterwards."""
+        wait_until_captured(self._settings)
+        self.ends.append(f"before records are lost: {Pass(self._environment, self.log, LAG).wait()}")
+        for contract in self._contracts:
+            self._earlier.setdefault(contract.table, []).extend(read_topic(self._settings, contract))
+
+    def _lose_records(self) -> None:
+        """Retention was shorter than the pause: what was captured meanwhile is gone. Accepted, and repaired."""
+        with psycopg.connect(self._settings.postgres, autocommit=True) as connection:
+            connection.execute("DELETE FROM inventory WHERE product_id IN (SELECT max(product_id) FROM inventory)")
+        wait_until_captured(self._settings)
+        topics = [contract.topic(self._settings.topic_prefix) for contract in self._contracts]
+        admin = AdminClient(self._settings.kafka_config)
+        for future in admin.delete_records(
+            [TopicPartition(topic, p, -1) for topic in topics for p in range(3)]
+        ).values():
+            future.result(timeout=30)
+        self.ends.append(f"records are lost: {Pass(self._environment, self.log, LAG).wait()}")
+        catalog = open_catalog(self._settings)
+        for contract in self._contracts:
+            while (stopped := open_gap(self._settings, catalog, contract)) is not None:
+                assert stopped.gap is not None
+                accept(self._settings, catalog, contract, stopped.gap.name, reason="a history", by="the matrix")
+            repair(self._settings, contract, "the matrix", self.say)
 
     @staticmethod
     def _wait_for(condition: Callable[[], bool]) -> None:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 import clickhouse_connect
@@ -20,15 +21,27 @@ import clickhouse_connect
 from orders_platform.contracts import Contract, Masking
 from orders_platform.lake.catalog import open_catalog
 from orders_platform.settings import Settings
-from orders_platform_tests.faults.recording import envelope, read_topic
+from orders_platform_tests.faults.recording import Record, envelope, read_topic
 
 Rows = Mapping[tuple[Any, ...], Mapping[str, Any]]
 SHOWN = 5
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+REPAIR = "repair"
+"""How the id of a log begins that a repair has made: deletes that PostgreSQL has vouched for."""
 
 
-def differences(settings: Settings, contracts: Sequence[Contract], state: Mapping[str, Rows]) -> list[str]:
-    """Everything in which bronze, silver, gold or ClickHouse differ from what they must be; empty when all is well."""
-    found = ingest_differences(settings, contracts, state)
+Records = Mapping[str, Sequence[tuple[int, Record]]]
+"""Per table: records with their offsets."""
+
+
+def differences(
+    settings: Settings, contracts: Sequence[Contract], state: Mapping[str, Rows], earlier: Records = NOTHING
+) -> list[str]:
+    """Everything in which bronze, silver, gold or ClickHouse differ from what they must be; empty when all is well.
+
+    `earlier`: records that were loaded before the topic lost them.
+    """
+    found = ingest_differences(settings, contracts, state, earlier)
     catalog = open_catalog(settings)
     facts = catalog.load_table("gold.fact_orders").scan().to_arrow().to_pylist()
     daily = catalog.load_table("gold.daily_revenue").scan().to_arrow().to_pylist()
@@ -37,18 +50,22 @@ def differences(settings: Settings, contracts: Sequence[Contract], state: Mappin
     return found
 
 
-def ingest_differences(settings: Settings, contracts: Sequence[Contract], state: Mapping[str, Rows]) -> list[str]:
+def ingest_differences(
+    settings: Settings, contracts: Sequence[Contract], state: Mapping[str, Rows], earlier: Records = NOTHING
+) -> list[str]:
     """Everything in which bronze, silver or the versions differ from what they must be."""
     found: list[str] = []
     catalog = open_catalog(settings)
     for contract in contracts:
+        records = [*read_topic(settings, contract), *earlier.get(contract.table, ())]
         bronze = catalog.load_table(contract.bronze_table).scan().to_arrow().to_pylist()
-        found += bronze_differences(settings, contract, bronze)
+        repairs = [row for row in bronze if row["_topic_id"].startswith(REPAIR)]
+        found += bronze_differences(contract, records, [row for row in bronze if row not in repairs])
         silver = catalog.load_table(contract.silver_table).scan().to_arrow().to_pylist()
         found += silver_differences(settings, contract, silver, state[contract.table])
         if contract.versions_table:
             versions = catalog.load_table(contract.versions_table).scan().to_arrow().to_pylist()
-            found += versions_differences(settings, contract, versions)
+            found += versions_differences(contract, records, repairs, versions)
     return found
 
 
@@ -60,10 +77,11 @@ def _named(layer: str, what: str, items: Iterable[Any]) -> list[str]:
     return [f"{layer}: {len(items)} {what}: {shown}{' …' if len(items) > SHOWN else ''}"]
 
 
-def bronze_differences(settings: Settings, contract: Contract, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def bronze_differences(
+    contract: Contract, records: Sequence[tuple[int, Record]], rows: Sequence[Mapping[str, Any]]
+) -> list[str]:
     """Bronze has each record that is not a tombstone once, and nothing else."""
-    records = read_topic(settings, contract)
-    wanted = Counter((r.partition, offset) for offset, r in records if r.value is not None)
+    wanted = Counter({(r.partition, offset) for offset, r in records if r.value is not None})
     held = Counter((row["_kafka_partition"], row["_kafka_offset"]) for row in rows)
     layer = contract.bronze_table
     return _named(layer, "records are missing", (wanted - held).elements()) + _named(
@@ -118,11 +136,16 @@ def silver_differences(
     )
 
 
-def versions_differences(settings: Settings, contract: Contract, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The versions are the changes of the topic, each once, whatever was delivered twice."""
+def versions_differences(
+    contract: Contract,
+    records: Sequence[tuple[int, Record]],
+    repairs: Sequence[Mapping[str, Any]],
+    rows: Sequence[Mapping[str, Any]],
+) -> list[str]:
+    """The versions are the topic's changes, each once however often delivered, and the deletes of repairs."""
     held = Counter((*(row[k] for k in contract.key), row["_lsn"]) for row in rows)
-    wanted = set()
-    for _, record in read_topic(settings, contract):
+    wanted = {(*(row[k] for k in contract.key), row["_lsn"]) for row in repairs}
+    for _, record in records:
         change = envelope(record)
         if change is None or change["op"] == "t":
             continue

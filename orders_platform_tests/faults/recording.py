@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import Any
 
 import psycopg
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
 
 from orders_platform.contracts import Contract
 from orders_platform.settings import Settings
@@ -60,7 +60,7 @@ def read_topic(settings: Settings, contract: Contract) -> list[tuple[int, Record
     )
     try:
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-        consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
+        consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
         open_partitions, found = set(partitions), []
         while open_partitions:
             message = consumer.poll(READ_SECONDS)
