@@ -102,7 +102,7 @@ class ShopState:
 
 
 def read_state(connection: psycopg.Connection) -> ShopState:
-    """The working set of a database: all products, the newest customers and orders. Read by key, newest first."""
+    """The working set of a database: all products in stock, the newest customers and orders. Read by key, newest first."""
     state = ShopState(
         next_customer=_next(connection, "SELECT max(customer_id) FROM customers"),
         next_product=_next(connection, "SELECT max(product_id) FROM products"),
@@ -110,7 +110,7 @@ def read_state(connection: psycopg.Connection) -> ShopState:
         next_line=_next(connection, "SELECT max(line_item_id) FROM line_items"),
     )
     products = _products(connection)
-    state.products = list(products.values())
+    state.products = [product for product in products.values() if product.warehouses]  # the others cannot be sold
     customers = _customers(connection)
     state.customers = list(customers.values())
     for position, order in enumerate(_orders(connection, products, customers)):

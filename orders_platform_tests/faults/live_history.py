@@ -208,7 +208,7 @@ class LivePlayer:
             self._wait_for(lambda: (found := rest.status(CONNECTOR)) is not None and found.state == "STOPPED")
             self._wait_for(lambda: (held := read_slot(self._settings.postgres)) is None or not held.active)
             with psycopg.connect(self._settings.postgres, autocommit=True) as connection:
-                connection.execute("DELETE FROM inventory WHERE product_id IN (SELECT min(product_id) FROM inventory)")
+                connection.execute("DELETE FROM inventory WHERE product_id = (SELECT min(product_id) FROM inventory)")
                 if slot:
                     connection.execute("SELECT pg_drop_replication_slot(%s)", [SLOT])
             if offsets:
@@ -220,7 +220,7 @@ class LivePlayer:
             in_flight.execute("UPDATE customers SET full_name = full_name || '?' WHERE customer_id % 5 = 0")
             request_snapshot(self._settings.postgres, [f"{c.schema}.{c.table}" for c in self._contracts])
             time.sleep(2)
-            in_flight.execute("DELETE FROM inventory WHERE product_id IN (SELECT max(product_id) FROM inventory)")
+            in_flight.execute("DELETE FROM inventory WHERE product_id = (SELECT max(product_id) FROM inventory)")
 
     def _remember(self) -> None:
         """Loads what there is, and takes down what the topics hold: the oracle cannot read it there afterwards."""
@@ -232,7 +232,7 @@ class LivePlayer:
     def _lose_records(self) -> None:
         """Retention was shorter than the pause: what was captured meanwhile is gone. Accepted, and repaired."""
         with psycopg.connect(self._settings.postgres, autocommit=True) as connection:
-            connection.execute("DELETE FROM inventory WHERE product_id IN (SELECT max(product_id) FROM inventory)")
+            connection.execute("DELETE FROM inventory WHERE product_id = (SELECT max(product_id) FROM inventory)")
         wait_until_captured(self._settings)
         topics = [contract.topic(self._settings.topic_prefix) for contract in self._contracts]
         admin = AdminClient(self._settings.kafka_config)

@@ -137,6 +137,14 @@ def test_a_second_run_goes_on_from_the_rows_that_are_there(dsn: str) -> None:
     assert report.total >= 800
 
 
+@pytest.mark.parametrize("gone", ["product_id < 20", "true"])
+def test_what_somebody_has_taken_out_of_stock_is_not_sold(dsn: str, gone: str) -> None:
+    shop(dsn, max_changes=100)
+    with psycopg.connect(dsn) as connection:
+        connection.execute(f"DELETE FROM inventory WHERE {gone}")
+    assert shop(dsn, max_changes=300).total >= 300
+
+
 def test_everything_that_a_shop_does_happens(dsn: str) -> None:
     shop(dsn, history_days=2, max_changes=0)
     with psycopg.connect(dsn, autocommit=True) as main, psycopg.connect(dsn, autocommit=True) as side:
