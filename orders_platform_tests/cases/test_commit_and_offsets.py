@@ -44,7 +44,7 @@ def orders_of(settings: Settings) -> list[object]:
     return [row[0] for row in rows(settings)]
 
 
-def test_case_01_a_watermark_that_goes_back_loads_nothing_twice(
+def test_case_1_a_watermark_that_goes_back_loads_nothing_twice(
     shop_topic: Settings, topic: str, catalog: Catalog
 ) -> None:
     """What is asked for counts for nothing: only what the ledger lacks is loaded, and it takes no offset twice."""
@@ -60,7 +60,7 @@ def test_case_01_a_watermark_that_goes_back_loads_nothing_twice(
     assert_sound(shop_topic, catalog, DAY)
 
 
-def test_case_02_a_zombie_that_commits_after_its_successor_is_refused(
+def test_case_2_a_zombie_that_commits_after_its_successor_is_refused(
     shop_topic: Settings, topic: str, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that stood still while another one did its work finds the table changed, and adds nothing."""
@@ -87,7 +87,7 @@ def test_case_02_a_zombie_that_commits_after_its_successor_is_refused(
     assert_sound(shop_topic, catalog, DAY)
 
 
-def test_case_03_of_two_writers_at_once_each_record_is_loaded_by_one(
+def test_case_3_of_two_writers_at_once_each_record_is_loaded_by_one(
     shop_topic: Settings, topic: str, catalog: Catalog
 ) -> None:
     """One wins, the other plans again from the new ledger: no duplicate, no gap."""
@@ -98,7 +98,7 @@ def test_case_03_of_two_writers_at_once_each_record_is_loaded_by_one(
     assert_sound(shop_topic, catalog, DAY)
 
 
-def test_case_04_a_replacement_starts_where_the_ledger_ends_whatever_kafkas_settings_say(
+def test_case_4_a_replacement_starts_where_the_ledger_ends_whatever_kafkas_settings_say(
     shop_topic: Settings, topic: str, catalog: Catalog
 ) -> None:
     """No consumer group, no `auto.offset.reset`: the ledger alone says where to go on."""
@@ -136,7 +136,7 @@ def accept(command: Callable[..., Result], kind: str) -> dict[str, Any]:
     return dict(record)
 
 
-def test_case_05_a_topic_made_again_is_a_loud_error_until_one_command_accepts_it(
+def test_case_5_a_topic_made_again_is_a_loud_error_until_one_command_accepts_it(
     shop_topic: Settings, topic: str, catalog: Catalog, command: Callable[..., Result]
 ) -> None:
     """The error names both ids and how far the former log was loaded; accepting reads the new one from its start."""
@@ -154,7 +154,7 @@ def test_case_05_a_topic_made_again_is_a_loud_error_until_one_command_accepts_it
     assert_sound(shop_topic, catalog, DAY)
 
 
-def test_case_06_records_that_expired_unread_are_named_and_passed_over_only_by_decision(
+def test_case_6_records_that_expired_unread_are_named_and_passed_over_only_by_decision(
     shop_topic: Settings, topic: str, catalog: Catalog, command: Callable[..., Result]
 ) -> None:
     """The lost range stands in the error, and after the decision in the ledger, through every later commit."""
@@ -213,7 +213,7 @@ def two_loads(settings: Settings, topic: str, catalog: Catalog) -> None:
 
 
 @pytest.mark.parametrize("error", [ConnectionError("reset"), CommitFailedException("busy")], ids=["down", "busy"])
-def test_case_08_a_catalog_error_in_mid_commit_drops_nothing(
+def test_case_8_a_catalog_error_in_mid_commit_drops_nothing(
     shop_topic: Settings, topic: str, catalog: Catalog, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     """The run plans again from the table and loads the same records, once."""
@@ -225,7 +225,7 @@ def test_case_08_a_catalog_error_in_mid_commit_drops_nothing(
     assert_sound(shop_topic, catalog, DAY)
 
 
-def test_case_09_offsets_survive_the_expiry_of_the_snapshot_that_held_them(
+def test_case_9_offsets_survive_the_expiry_of_the_snapshot_that_held_them(
     shop_topic: Settings, topic: str, catalog: Catalog
 ) -> None:
     """The head carries them; after another engine's compaction, a tag keeps the snapshot that does."""

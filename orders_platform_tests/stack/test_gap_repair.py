@@ -16,7 +16,6 @@ from orders_platform.ingest.gap_acceptance import accept, open_gap
 from orders_platform.ingest.kafka_admin import KafkaAdmin
 from orders_platform.ingest.ledger import Ledger
 from orders_platform.ingest.ledger_check import check_bronze
-from orders_platform.ingest.vanished import remove_vanished
 from orders_platform.lake.audit import check_silver
 from orders_platform.lake.catalog import open_catalog
 from orders_platform.lake.duckdb_engine import connect, scan_sql
@@ -125,29 +124,6 @@ def test_lost_changes_come_back_and_lost_deletes_too(lake: Settings, customers: 
     assert (again.rows_removed, again.left) == (0, 0)
     assert in_silver(lake, catalog) == in_postgres(lake)
     assert Ledger.of_table(catalog, "bronze.customers").accepted == known
-
-
-def test_a_row_of_a_transaction_that_postgresql_does_not_show_yet_is_left(lake: Settings, customers: Contract) -> None:
-    catalog = open_catalog(lake)
-    shop(lake, INSERT.format(FIRST + 50, FIRST + 50))
-    wait_until_captured(lake)
-    load(lake, ["customers"])
-    table = catalog.load_table("silver.customers")
-    # As if the row's transaction were still waiting for its synchronous standby: delivered, and not yet visible.
-    with psycopg.connect(lake.postgres) as running:
-        (xid,) = running.execute("SELECT pg_current_xact_id()::text::bigint").fetchone() or (0,)
-        content = table.scan().to_arrow().to_pylist()
-        for row in content:
-            if row["customer_id"] == FIRST + 50:
-                row["_tx_id"] = xid
-        import pyarrow as pa
-
-        table.overwrite(pa.Table.from_pylist(content, schema=table.schema().as_arrow()))
-        shop(lake, f"DELETE FROM customers WHERE customer_id = {FIRST + 50}")
-        found = remove_vanished(lake, catalog, customers, table.metadata.last_sequence_number, "ann")
-        assert (found.removed, found.left) == (0, 1)
-    found = remove_vanished(lake, catalog, customers, table.metadata.last_sequence_number, "ann")
-    assert (found.removed, found.left) == (1, 0)
 
 
 def _days(settings: Settings, catalog: Catalog, contract: Contract) -> list[object]:
