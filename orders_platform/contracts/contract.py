@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from orders_platform.contracts.column_types import canonical_type
+from orders_platform.contracts.column_types import canonical_type, has_text_form
 
 _NOT_OF_A_TOPIC = re.compile(r"[^A-Za-z0-9._-]")
 
@@ -26,7 +26,9 @@ class Column:
 
     `source_type` is PostgreSQL's (`numeric(12,2)`), `type` the platform's name of it, which is Iceberg's
     (`decimal(12, 2)`). `required` means NOT NULL in the shop; a deleted row has only its key. `physical_name` is what
-    PostgreSQL calls it, where that is no name for the tables of the lake.
+    PostgreSQL calls it, where that is no name for the tables of the lake. `as_text` keeps PostgreSQL's text of it, also
+    of values that the type's place in the tables cannot hold (infinity). `unambiguous` promises that it never holds
+    what arrives looking like another value (24:00:00, an infinite interval, an array of several dimensions).
     """
 
     name: str
@@ -36,6 +38,8 @@ class Column:
     masking: Masking | None = None
     accepted_values: tuple[str, ...] = ()
     physical_name: str | None = None
+    as_text: bool = False
+    unambiguous: bool = False
 
     @property
     def source_name(self) -> str:
@@ -43,9 +47,15 @@ class Column:
         return self.physical_name or self.name
 
     @property
+    def is_array(self) -> bool:
+        """Whether PostgreSQL's type is an array, which the tables hold as JSON."""
+        return self.source_type.rstrip().endswith("[]")
+
+    @property
     def type(self) -> str:
         """Iceberg's name of the type. Raises `UnsupportedTypeError`."""
-        return canonical_type(self.source_type)
+        kind = canonical_type(self.source_type)
+        return "string" if self.as_text and has_text_form(kind) else kind
 
     @property
     def masked_type(self) -> str:

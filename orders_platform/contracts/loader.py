@@ -99,6 +99,8 @@ def _column(prop: Mapping[str, Any]) -> Column:
         masking=Masking(extra["masking"]) if "masking" in extra else None,
         accepted_values=tuple(extra.get("acceptedValues", ())),
         physical_name=prop.get("physicalName"),
+        as_text=prop.get("logicalType") == "string",
+        unambiguous=bool(extra.get("unambiguous", False)),
     )
 
 

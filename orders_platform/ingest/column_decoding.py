@@ -15,6 +15,7 @@ from enum import StrEnum
 import duckdb
 
 from orders_platform.contracts import Column
+from orders_platform.ingest.text_forms import TEXT_MACROS, ambiguous_sql, text_sql
 
 PLACEHOLDER = "__debezium_unavailable_value"
 """What Debezium writes for an out-of-line value that an UPDATE did not touch."""
@@ -75,6 +76,7 @@ def define_macros(con: duckdb.DuckDBPyConnection) -> None:
         # Without a schema: 1973 to 2201 in milliseconds, from 1973 on in microseconds; what lies between says neither.
         "guessed_micros(n) AS CASE WHEN abs(n) >= 100000000000000 THEN n "
         "WHEN abs(n) BETWEEN 100000000000 AND 7300000000000 THEN n * 1000 WHEN n = 0 THEN 0 END",
+        *TEXT_MACROS,
     ):
         con.execute(f"CREATE OR REPLACE TEMP MACRO {macro}")
 
@@ -121,7 +123,8 @@ def _integer(sql_type: str) -> Expression:
 
 def _floating(sql_type: str) -> Expression:
     def expression(value: JsonSql, _encoding: Encoding | None, _column: Column) -> str:
-        cast = f"TRY_CAST({value.text} AS {sql_type})"
+        # Adding zero makes zero of minus zero: they are equal, and a Parquet file's dictionary has only one of them.
+        cast = f"TRY_CAST({value.text} AS {sql_type}) + 0::{sql_type}"
         return f"CASE WHEN isfinite({cast}) OR {value.text} IN ('NaN', 'Infinity', '-Infinity') THEN {cast} END"
 
     return expression
@@ -132,12 +135,7 @@ def _boolean(value: JsonSql, _encoding: Encoding | None, _column: Column) -> str
 
 
 def _string(value: JsonSql, _encoding: Encoding | None, column: Column) -> str:
-    source = column.source_type.lower()
-    if source.endswith("[]") or source in ("json", "jsonb"):
-        return value.text
-    if source == "numeric":
-        return f"CASE WHEN exact_number({value.json}) AND NOT starts_with({value.json}, '{{') THEN {value.text} END"
-    return f"CASE WHEN is_text({value.json}) THEN {value.text} END"
+    return text_sql(column, value.json, value.text)
 
 
 def _binary(value: JsonSql, _encoding: Encoding | None, _column: Column) -> str:
@@ -237,13 +235,19 @@ def _problem(column: Column, value: JsonSql) -> str:
     name = f"column {column.name} {column.source_type}"
     looks_right = "false"
     if column.type in ("int", "long", "float", "double") or column.type.startswith("decimal"):
-        looks_right = (
-            f"regexp_full_match({value.text}, '[+-]?[0-9]+([.][0-9]*)?([eE][+-]?[0-9]+)?|[+-]?(NaN|Infinity)')"
-        )
+        number = "[+-]?[0-9]+([.][0-9]*)?([eE][+-]?[0-9]+)?"
+        looks_right = f"regexp_full_match({value.text}, '{number}|[+-]?(NaN|Infinity)|NAN|[A-Z]+_INFINITY')"
     elif column.type.startswith(("date", "timestamp")):
         looks_right = f"regexp_matches({value.text}, '^[+-]?[0-9]{{4,}}-|^-?[0-9]+$|infinity')"
+    unclear = ""
+    if ambiguous := ambiguous_sql(column, value.json, value.text):
+        remedy = (
+            f"{name} may be something else: {ambiguous[1]}; if the shop cannot hold that (a CHECK), say so in the "
+            f"contract: unambiguous"
+        )
+        unclear = f"WHEN {ambiguous[0]} THEN {{'error_class': 'AmbiguousValue', 'message': {quoted(remedy)}}} "
     return (
-        f"CASE WHEN {looks_right} THEN {{'error_class': 'ValueOutOfRange', "
+        f"CASE {unclear}WHEN {looks_right} THEN {{'error_class': 'ValueOutOfRange', "
         f"'message': {quoted(name + ' cannot hold this value exactly')} || {shown}}} "
         f"ELSE {{'error_class': 'WrongType', "
         f"'message': {quoted(name + ' cannot be')} || {_json_kind(value.json)} || {shown}}} END"

@@ -73,8 +73,8 @@ class Decoder:
     def __init__(self, con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
         self._con, self._contract = con, contract
         self._scales: set[int] = set()
+        self._allow_scales([0, *(decimal[1] for column in contract.columns if (decimal := decimal_type(column)))])
         define_macros(con)
-        self._allow_scales(decimal[1] for column in contract.columns if (decimal := decimal_type(column)))
 
     def decode(self, records: pa.Table, topic_id: str, ingest_day: date, epochs: Epochs = ()) -> Decoded:
         """Decodes records (schema `RECORDS`) of one topic and day; `epochs` say which `_epoch` they have."""

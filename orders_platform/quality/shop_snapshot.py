@@ -185,7 +185,9 @@ class ShopSide:
     def _command(self, keys: Sequence[Key] | None) -> sql.Composed:
         table = sql.Identifier(self.contract.schema, self.contract.source_table)
         columns = sql.SQL(", ").join(
-            sql.SQL("{} AS {}").format(sql.Identifier(column.source_name), sql.Identifier(column.name))
+            sql.SQL("array_to_json({}) AS {}" if column.is_array else "{} AS {}").format(
+                sql.Identifier(column.source_name), sql.Identifier(column.name)
+            )
             for column in self.contract.columns
         )
         query = sql.SQL("SELECT {} FROM {}").format(columns, table)

@@ -39,4 +39,6 @@ def typed_text(expression: str, kind: str) -> str:
     """Text of a value in DuckDB; instants in UTC."""
     if kind == "timestamptz":
         return f"CAST({expression} AT TIME ZONE 'UTC' AS VARCHAR)"
+    if kind in ("float", "double"):
+        return f"CAST({expression} + 0::{duckdb_type(kind)} AS VARCHAR)"  # minus zero is zero
     return f"CAST({expression} AS VARCHAR)"

@@ -11,7 +11,15 @@ import psycopg
 from orders_platform.contracts import Contract
 from orders_platform.settings import Settings
 from orders_platform.stack.connect_rest import ConnectRest
-from orders_platform.stack.debezium import CONNECTOR, SIGNAL_TABLE, SLOT, connector_config, read_slot, table_pattern
+from orders_platform.stack.debezium import (
+    CONNECTOR,
+    SIGNAL_TABLE,
+    SLOT,
+    connector_config,
+    publish_generated_columns,
+    read_slot,
+    table_pattern,
+)
 from orders_platform.stack.errors import StackError
 from orders_platform.stack.part import Report
 from orders_platform.stack.recovery import Recovery, decide, has_delivered
@@ -49,6 +57,7 @@ def ensure_connector(
         _start_over(settings, rest, recovery, connector_config(settings, contracts, recovery.snapshot_mode))
     _wait_until_running(rest, report)
     _wait_until_streaming(settings)
+    publish_generated_columns(settings.postgres)
     if recovery is Recovery.RESUME and before is not None:
         _read_new_tables(settings, before, contracts, report)
     return recovery

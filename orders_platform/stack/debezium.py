@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from orders_platform.contracts import Contract
@@ -87,6 +88,22 @@ def create_signal_table(dsn: str) -> None:
             connection.execute(_SIGNAL_DDL)
     except psycopg.Error as error:
         raise StackError(f"{SIGNAL_TABLE} cannot be made in the shop's database: {error}") from error
+
+
+def publish_generated_columns(dsn: str, publication: str = PUBLICATION) -> None:
+    """Has the publication carry stored generated columns, where PostgreSQL can (18 or later). Raises `StackError`.
+
+    Without it, they are in a snapshot's rows and missing from all later ones.
+    """
+    try:
+        with psycopg.connect(dsn, connect_timeout=10) as connection:
+            if connection.info.server_version >= 180000:
+                name = sql.Identifier(publication)
+                connection.execute(
+                    sql.SQL("ALTER PUBLICATION {} SET (publish_generated_columns = stored)").format(name)
+                )
+    except psycopg.Error as error:
+        raise StackError(f"publication {publication} cannot be changed: {error}") from error
 
 
 @dataclass(frozen=True)

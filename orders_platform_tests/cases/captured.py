@@ -34,7 +34,7 @@ from orders_platform.quality.report import TableComparison
 from orders_platform.settings import Settings
 from orders_platform.stack import wait_until_captured
 from orders_platform.stack.connect_rest import ConnectRest
-from orders_platform.stack.debezium import connector_config, create_signal_table
+from orders_platform.stack.debezium import connector_config, create_signal_table, publish_generated_columns
 
 
 def write_contract(
@@ -169,6 +169,7 @@ def capturing(stack: Settings, home: Path, name: str, ddl: str, folder: Path, **
     own = {"name": name, "slot.name": name, "publication.name": name, **connector}
     rest.put_config(name, {**connector_config(settings, contracts, "initial"), **own})
     _wait_until_streaming(settings, name)
+    publish_generated_columns(settings.postgres, name)
     catalog = open_catalog(settings)
     try:
         yield Capture(settings, catalog, {contract.table: contract for contract in contracts}, name)

@@ -58,13 +58,17 @@ def test_a_topic_is_named_as_debezium_names_it() -> None:
         ("timestamp without time zone", "timestamp"),
         ("timestamptz", "timestamptz"),
         ("text[]", "string"),
+        ("varchar(20)[]", "string"),
+        ("numeric(39,2)", "string"),
+        ("numeric(5,-2)", "decimal(7, 0)"),
+        ("timestamptz(3)", "timestamptz"),
     ],
 )
 def test_a_postgresql_type_has_one_name_in_the_tables(source: str, canonical: str) -> None:
     assert canonical_type(source) == canonical
 
 
-@pytest.mark.parametrize("source", ["money", "numeric(39,2)", "numeric(4,8)", "geometry", ""])
+@pytest.mark.parametrize("source", ["money", "timetz", "numeric[]", "float8[]", "numeric(4,8)", "geometry", ""])
 def test_a_type_without_a_place_in_the_tables_is_refused(source: str) -> None:
     with pytest.raises(UnsupportedTypeError, match="is not supported; declare the column as"):
         canonical_type(source)

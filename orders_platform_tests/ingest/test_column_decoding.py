@@ -17,6 +17,7 @@ from orders_platform.ingest.unscaled import register
 
 INFINITE = "ValueOutOfRange"
 WRONG = "WrongType"
+UNCLEAR = "AmbiguousValue"
 MICROS = Encoding(Form.MICROSECONDS)
 
 
@@ -24,9 +25,9 @@ MICROS = Encoding(Form.MICROSECONDS)
 def con() -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect(config={"threads": 1}) as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        define_macros(connection)
         for scale in (0, 2, 4, 20):
             register(connection, scale)
+        define_macros(connection)
         yield connection
 
 
@@ -76,7 +77,22 @@ def decoded(con: duckdb.DuckDBPyConnection, column: Column, value: Any, encoding
         ("numeric(20,0)", "1234", Decimal(1234)),
         ("numeric", "123456789012345678901234567890.123", "123456789012345678901234567890.123"),
         ("numeric", "NaN", "NaN"),
-        ("numeric", {"scale": 1, "value": "AQ=="}, WRONG),
+        ("numeric", {"scale": 1, "value": "AQ=="}, "0.1"),
+        ("numeric", {"scale": 3, "value": "/w=="}, "-0.001"),
+        ("numeric", {"scale": 0, "value": "BNI="}, "1234"),
+        ("numeric", {"scale": -2, "value": "AQ=="}, "100"),
+        ("numeric", {"scale": 2, "value": "no"}, WRONG),
+        ("numeric", "NAN", "NaN"),
+        ("numeric", "NEGATIVE_INFINITY", "-Infinity"),
+        ("numeric(12,2)", "NAN", INFINITE),
+        ("interval", "P1Y2M3DT4H5M6.789S", "P1Y2M3DT4H5M6.789S"),
+        ("interval", "P0Y-1M5DT-4H0M-0.500S", "P-1M5DT-4H-0.5S"),
+        ("interval", "P0Y0M0DT0H0M0S", UNCLEAR),
+        ("interval", "soon", WRONG),
+        ("integer[]", [None, None], UNCLEAR),
+        ("integer[]", [1, None], "[1, null]"),
+        ("integer[]", [], "[]"),
+        ("text[]", ["[Ljava.lang.String;@7d4a5004"], WRONG),
         ("double precision", 0.1, 0.1),
         ("double precision", "Infinity", float("inf")),
         ("double precision", b"1e400", INFINITE),
@@ -116,6 +132,8 @@ def decoded(con: duckdb.DuckDBPyConnection, column: Column, value: Any, encoding
         ("timestamp", "2024-10-04T10:00:00", datetime(2024, 10, 4, 10)),
         ("timestamp", "2024-10-04T10:00:00+02:00", INFINITE),
         ("time", "10:00:00", "10:00:00"),
+        ("time", "10:00:00.120Z", "10:00:00.12"),
+        ("time", "00:00:00Z", UNCLEAR),
         ("time", 36_000_000_000, WRONG),
     ],
 )
@@ -143,6 +161,28 @@ def test_the_schema_decides_where_a_form_means_two_things(
     con: duckdb.DuckDBPyConnection, source_type: str, encoding: Encoding, value: Any, expected: Any
 ) -> None:
     assert decoded(con, Column("c", source_type), value, encoding) == expected
+
+
+@pytest.mark.parametrize(
+    ("source_type", "value", "expected"),
+    [
+        ("date", "2024-10-04Z", "2024-10-04"),
+        ("date", "-4712-01-01Z", "4713-01-01 BC"),
+        ("date", "+5877611-06-21Z", "infinity"),
+        ("timestamp", "0001-01-01T00:00:00Z", "0001-01-01 00:00:00"),
+        ("timestamp", "-292275055-05-16T23:00:00Z", "-infinity"),
+        ("timestamptz", "+294276-12-31T23:59:59.999990Z", "294276-12-31 23:59:59.99999+00"),
+        ("timestamptz", "infinity", "infinity"),
+        ("timestamptz", "soon", WRONG),
+        ("numeric(12,2)", "NAN", "NaN"),
+        ("interval", "P0Y0M0DT0H0M0S", "PT0S"),
+        ("time", "00:00:00Z", "00:00:00"),
+    ],
+)
+def test_a_column_may_keep_postgresqls_text_of_what_has_no_place_in_its_type(
+    con: duckdb.DuckDBPyConnection, source_type: str, value: Any, expected: Any
+) -> None:
+    assert decoded(con, Column("c", source_type, as_text=True, unambiguous=True), value) == expected
 
 
 def test_reasons_say_the_value_but_never_personal_data(con: duckdb.DuckDBPyConnection) -> None:
