@@ -50,8 +50,10 @@ TEXT_MACROS = (
     "padded(y) AS lpad(y::VARCHAR, greatest(4, length(y::VARCHAR))::INTEGER, '0')",
     r"day_text(t) AS padded(positive_year(year_of(t))) || '-' || regexp_extract(t, '^[+-]?\d+-(\d{2}-\d{2})', 1)",
     "era_text(t) AS CASE WHEN year_of(t) <= 0 THEN ' BC' ELSE '' END",
-    "infinity_text(t, last) AS CASE WHEN t = 'infinity' OR year_of(t) > last THEN 'infinity' "
-    "WHEN t = '-infinity' OR year_of(t) < -4713 THEN '-infinity' END",
+    # In a snapshot, the year of a date has lost its era: 292269055 BC is the first one of Java's.
+    "infinity_text(t, last) AS CASE "
+    "WHEN t = '-infinity' OR year_of(t) < -4713 OR year_of(t) BETWEEN 292269054 AND 292269056 THEN '-infinity' "
+    "WHEN t = 'infinity' OR year_of(t) > last THEN 'infinity' END",
     f"date_text(t) AS coalesce(infinity_text(t, 5874897), CASE WHEN regexp_full_match(t, '{_DATE}Z?') "
     "THEN day_text(t) || era_text(t) END)",
     f"instant_text(t, zone) AS coalesce(infinity_text(t, 294276), CASE WHEN regexp_full_match(t, '{_DATE}T{_TIME}Z') "
