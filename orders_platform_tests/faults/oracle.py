@@ -18,7 +18,7 @@ from typing import Any
 
 import clickhouse_connect
 
-from orders_platform.contracts import Contract, Masking
+from orders_platform.contracts import Column, Contract, Masking
 from orders_platform.lake.catalog import open_catalog
 from orders_platform.settings import Settings
 from orders_platform_tests.faults.recording import Record, envelope, read_topic
@@ -26,6 +26,7 @@ from orders_platform_tests.faults.recording import Record, envelope, read_topic
 Rows = Mapping[tuple[Any, ...], Mapping[str, Any]]
 SHOWN = 5
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+UNAVAILABLE = "__debezium_unavailable_value"
 REPAIR = "repair"
 """How the id of a log begins that a repair has made: deletes that PostgreSQL has vouched for."""
 
@@ -80,13 +81,43 @@ def _named(layer: str, what: str, items: Iterable[Any]) -> list[str]:
 def bronze_differences(
     contract: Contract, records: Sequence[tuple[int, Record]], rows: Sequence[Mapping[str, Any]]
 ) -> list[str]:
-    """Bronze has each record that is not a tombstone once, and nothing else."""
+    """Bronze has each record that is not a tombstone once, with its values, and nothing else."""
     wanted = Counter({(r.partition, offset) for offset, r in records if r.value is not None})
     held = Counter((row["_kafka_partition"], row["_kafka_offset"]) for row in rows)
+    images = {(r.partition, offset): image for offset, r in records if (image := _image(r))}
+    differing = [
+        f"{place} {column.name}={row[column.name]!r} instead of {image[column.source_name]!r}"
+        for row in rows
+        if (image := images.get(place := (row["_kafka_partition"], row["_kafka_offset"])))
+        for column in contract.columns
+        if column.source_name in image
+        and image[column.source_name] != UNAVAILABLE
+        and _typed(column, image[column.source_name]) != _utc(row[column.name])
+    ]
     layer = contract.bronze_table
-    return _named(layer, "records are missing", (wanted - held).elements()) + _named(
-        layer, "records are there twice or from nowhere", (held - wanted).elements()
+    return (
+        _named(layer, "records are missing", (wanted - held).elements())
+        + _named(layer, "records are there twice or from nowhere", (held - wanted).elements())
+        + _named(layer, "values differ", differing)
     )
+
+
+def _image(record: Record) -> Mapping[str, Any] | None:
+    """What a change says of its row: all of it, or of a deleted one under the default identity its key."""
+    change = envelope(record)
+    if change is None or change["op"] == "t":
+        return None
+    if change["after"] is not None:
+        return change["after"]
+    key: Mapping[str, Any] = json.loads(record.key or b"{}")
+    return {name: value for name, value in change["before"].items() if name in key}
+
+
+def _typed(column: Column, value: Any) -> Any:
+    """A value of the event as Python has it."""
+    if value is None or column.type in ("string", "boolean", "int", "long"):
+        return value
+    return _utc(datetime.fromisoformat(value)) if column.type == "timestamptz" else Decimal(value)
 
 
 def masked(settings: Settings, contract: Contract, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,110 @@
+"""The oracle can fail: one value altered, one row dropped or doubled, in each layer, is seen and named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import clickhouse_connect
+import pyarrow as pa
+import pytest
+
+from orders_platform.contracts import load_contracts
+from orders_platform.lake.catalog import open_catalog
+from orders_platform.settings import Settings
+from orders_platform_tests.faults.oracle import differences
+from orders_platform_tests.faults.player import Player
+from orders_platform_tests.faults.recording import Recording
+
+pytestmark = pytest.mark.timeout(600)
+CONTRACTS = load_contracts()
+Row = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(recording: Recording, live_stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    player = Player(20_000, recording, live_stack, CONTRACTS, tmp_path_factory.mktemp("undisturbed"))
+    player.prepare()
+    player.write(recording.records)
+    assert player.heal() == []
+    return player.settings
+
+
+def _altered(column: str, value: Any) -> Callable[[list[Row]], list[Row]]:
+    def alter(rows: list[Row]) -> list[Row]:
+        chosen = next(i for i, row in enumerate(rows) if row[column] not in (None, value) and row.get("_op") != "d")
+        return [row | {column: value} if i == chosen else row for i, row in enumerate(rows)]
+
+    return alter
+
+
+def _dropped(rows: list[Row]) -> list[Row]:
+    chosen = next(i for i, row in enumerate(rows) if not row.get("_deleted"))
+    return [row for i, row in enumerate(rows) if i != chosen]
+
+
+def _doubled(rows: list[Row]) -> list[Row]:
+    return [*rows, rows[0]]
+
+
+ALTERED = {
+    "bronze.products": _altered("price", Decimal("0.01")),
+    "silver.inventory": _altered("quantity", -1),
+    "silver.customers": _altered("email", "altered"),
+    "silver.customers_versions": _altered("_lsn", 1),
+    "gold.fact_orders": _altered("revenue", Decimal("-0.01")),
+    "gold.daily_revenue": _altered("revenue", Decimal("-0.01")),
+}
+DAMAGES = [
+    *((table, "altered", alter) for table, alter in ALTERED.items()),
+    *((table, "dropped", _dropped) for table in ALTERED),
+    *((table, "doubled", _doubled) for table in ALTERED),
+]
+
+
+@pytest.mark.parametrize(("name", "what", "damage"), DAMAGES, ids=lambda part: part if isinstance(part, str) else "")
+def test_one_damaged_row_of_a_table_is_seen(
+    name: str, what: str, damage: Callable[[list[Row]], list[Row]], recording: Recording, undisturbed: Settings
+) -> None:
+    table = open_catalog(undisturbed).load_table(name)
+    whole = table.current_snapshot()
+    assert whole is not None
+    rows = table.scan().to_arrow()
+    table.overwrite(pa.Table.from_pylist(damage(rows.to_pylist()), schema=rows.schema))
+    try:
+        found = differences(undisturbed, CONTRACTS, recording.state)
+    finally:
+        table.manage_snapshots().set_current_snapshot(whole.snapshot_id).commit()
+    assert [line for line in found if line.startswith(f"{name}:")] != [], f"{what}: {found}"
+
+
+@pytest.mark.parametrize(
+    ("what", "statement"),
+    [
+        ("altered", "SELECT * REPLACE (revenue + 1 AS revenue) FROM daily_revenue ORDER BY ALL LIMIT 1"),
+        ("doubled", "SELECT * FROM daily_revenue ORDER BY ALL LIMIT 1"),
+        ("dropped", "SELECT * FROM daily_revenue LIMIT 0"),
+    ],
+)
+def test_one_damaged_row_of_clickhouse_is_seen(
+    what: str, statement: str, recording: Recording, undisturbed: Settings
+) -> None:
+    client = clickhouse_connect.get_client(dsn=undisturbed.clickhouse)
+    client.command("CREATE TABLE whole AS daily_revenue")
+    client.command("INSERT INTO whole SELECT * FROM daily_revenue")
+    first = "(order_date, region, currency) = (SELECT order_date, region, currency FROM whole ORDER BY ALL LIMIT 1)"
+    try:
+        client.command("CREATE TABLE damage AS daily_revenue")
+        client.command(f"INSERT INTO damage {statement}")
+        if what != "doubled":
+            client.command(f"DELETE FROM daily_revenue WHERE {first}")
+        client.command("INSERT INTO daily_revenue SELECT * FROM damage")
+        found = differences(undisturbed, CONTRACTS, recording.state)
+    finally:
+        client.command("TRUNCATE TABLE daily_revenue")
+        client.command("INSERT INTO daily_revenue SELECT * FROM whole")
+        client.command("DROP TABLE whole")
+        client.command("DROP TABLE damage")
+        client.close()
+    assert [line for line in found if line.startswith("clickhouse.daily_revenue:")] != [], f"{what}: {found}"
