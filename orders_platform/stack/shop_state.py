@@ -102,7 +102,7 @@ class ShopState:
 
 
 def read_state(connection: psycopg.Connection) -> ShopState:
-    """The working set of a database: all products in stock, the newest customers and orders. Read by key, newest first."""
+    """The working set: all products in stock, the newest customers and orders. Read by key, newest first."""
     state = ShopState(
         next_customer=_next(connection, "SELECT max(customer_id) FROM customers"),
         next_product=_next(connection, "SELECT max(product_id) FROM products"),
