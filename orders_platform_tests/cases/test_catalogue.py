@@ -60,11 +60,6 @@ def test_every_row_names_tests_that_exist(row: Row) -> None:
         assert re.search(rf"_{number}_", row.cells[2].replace("*", "_")), f"case {number} is in the name of no test"
 
 
-def test_no_case_is_promised_twice() -> None:
-    numbers = [number for row in OURS for number in row.numbers]
-    assert sorted(numbers) == sorted(set(numbers))
-
-
 def test_every_case_of_the_catalogue_has_a_row() -> None:
     if not CATALOGUE.exists():
         pytest.skip(f"{CATALOGUE} is not here: there is nothing to compare the table with")
