@@ -94,7 +94,7 @@ class Decoder:
                       count(*) FILTER (_problem IS NULL AND source_ts < TIMESTAMPTZ '{ingest_day} 00:00:00+00')
                FROM changes"""
         ).fetchall()[0]
-        epoch = _epoch_sql(epochs)
+        epoch = epoch_sql(epochs)
         sql = _bronze_sql(contract, topic_id, ingest_day, epoch)
         tombstones = records["value"].null_count
         return Decoded(records.num_rows, rows, dead, tombstones, skipped, late, sql, _positions_sql(epoch))
@@ -244,13 +244,13 @@ def _reason(error_class: str, message: str, detail: str = "''") -> str:
     return f"{{'error_class': {quoted(error_class)}, 'message': {quoted(message)} || {detail}}}"
 
 
-def _epoch_sql(epochs: Epochs) -> str:
-    """The `_epoch` of a row with columns `partition` and `offset`."""
+def epoch_sql(epochs: Epochs, partition: str = "partition", offset: str = '"offset"') -> str:
+    """The `_epoch` of a row with columns of partition and offset."""
     arms = []
     for epoch, starts in epochs:
-        named = " ".join(f"WHEN {partition} THEN {first}" for partition, first in starts.items())
-        start = f"CASE partition {named} ELSE 0 END" if named else "0"
-        arms.append(f'WHEN "offset" >= {start} THEN {epoch}')
+        named = " ".join(f"WHEN {number} THEN {first}" for number, first in starts.items())
+        start = f"CASE {partition} {named} ELSE 0 END" if named else "0"
+        arms.append(f"WHEN {offset} >= {start} THEN {epoch}")
     return f"(CASE {' '.join(arms)} ELSE 0 END)::INTEGER" if arms else "0::INTEGER"
 
 

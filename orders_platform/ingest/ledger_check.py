@@ -12,9 +12,10 @@ from pyiceberg.table import Table
 
 from orders_platform.contracts import Contract
 from orders_platform.ingest.bronze import bronze_table
+from orders_platform.ingest.decoding import epoch_sql
 from orders_platform.ingest.errors import LedgerError
 from orders_platform.ingest.gaps import GapKind
-from orders_platform.ingest.ledger import Ledger
+from orders_platform.ingest.ledger import REPAIR_LOG, Ledger
 from orders_platform.ingest.offsets import OffsetRange
 from orders_platform.lake.duckdb_engine import connect, scan_sql
 from orders_platform.lake.outcome import CheckOutcome
@@ -46,20 +47,23 @@ def check_bronze(
     with connect(settings) as con:
         found = con.execute(
             f"""WITH held(topic_id, partition, first, next) AS (VALUES {values}),
-            places AS (SELECT _topic_id, _kafka_partition, _kafka_offset, count(*) AS times, count(_error) AS dead
+            places AS (SELECT _topic_id, _kafka_partition, _kafka_offset, count(*) AS times, count(_error) AS dead,
+                              bool_or(_epoch <> {_epoch_sql(ledger)}) AS misplaced
                        FROM {scan} WHERE _ingest_day = ? {exact} GROUP BY ALL)
             SELECT coalesce(sum(times), 0)::BIGINT, coalesce(sum(times - 1), 0)::BIGINT, coalesce(sum(dead), 0)::BIGINT,
                    count(*) FILTER (NOT EXISTS (SELECT 1 FROM held WHERE topic_id = _topic_id
-                       AND partition = _kafka_partition AND _kafka_offset >= first AND _kafka_offset < next))
+                       AND partition = _kafka_partition AND _kafka_offset >= first AND _kafka_offset < next)),
+                   count(*) FILTER (misplaced)
             FROM places""",
             [day],
         ).fetchone()
     assert found is not None
-    rows, twice, dead, outside = found
+    rows, twice, dead, outside, misplaced = found
     total = total_rows(table)
     problems = [
         f"{twice} rows stand twice" if twice else "",
         f"{outside} rows have offsets that the ledger does not hold" if outside else "",
+        f"{misplaced} rows are of another epoch than was accepted for their offsets" if misplaced else "",
         f"the table has {total} rows, but its commits loaded {ledger.rows}" if total != ledger.rows else "",
     ]
     said = "; ".join(problem for problem in problems if problem)
@@ -74,6 +78,13 @@ def check_bronze(
         "gaps_accepted": sum(each.gap.kind is not GapKind.REPAIR for each in ledger.accepted),
     }
     return CheckOutcome(not said, f"{contract.bronze_table}: {description}", figures)
+
+
+def _epoch_sql(ledger: Ledger) -> str:
+    """The epoch that a row must have; null for rows of a repair, which have that of the row that they undo."""
+    logs = [log for log in ledger.intervals if not log.startswith(REPAIR_LOG)]
+    arms = [f"WHEN '{log}' THEN {epoch_sql(ledger.epochs(log), '_kafka_partition', '_kafka_offset')}" for log in logs]
+    return f"CASE _topic_id {' '.join(arms)} END" if arms else "NULL"
 
 
 def _offsets_sql(ranges: Sequence[OffsetRange]) -> str:

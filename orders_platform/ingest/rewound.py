@@ -49,7 +49,7 @@ def refuse_rewound(
     """Raises `PositionFellError` naming the first changes that cannot follow, and where a new epoch would begin."""
     first = min(falls, key=lambda fall: (fall.timestamp, fall.partition))
     starts = {**_before(con, table, log, first), **{fall.partition: fall.offset for fall in falls}}
-    moment = int(first.timestamp.timestamp() * 1000)
+    moment = round(first.timestamp.timestamp() * 1000)
     later = admin.first_at(log.name, [(partition, moment) for partition in log.partitions])
     for (partition, _), found in later.items():
         offset = found.offset if found else log.partitions[partition].stable_end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
@@ -13,6 +14,7 @@ from orders_platform.ingest.errors import GapError, OffsetsResetError, PositionF
 from orders_platform.ingest.gap_acceptance import NoSuchGapError, accept, open_gap
 from orders_platform.ingest.gaps import END, GapKind
 from orders_platform.ingest.ledger import Ledger
+from orders_platform.ingest.ledger_check import check_bronze
 from orders_platform.ingest.ledger_rebuild import rebuild
 from orders_platform.ingest.ledger_view import view
 from orders_platform.ingest.offsets import OffsetRange
@@ -202,6 +204,12 @@ def test_a_new_history_begins_in_each_partition_where_its_first_record_is_also_b
     ingest(shop_topic, DAY)
     epochs = sorted(rows(shop_topic, "_commit_pos, _epoch"))
     assert epochs == [(200, 0), (500, 1), (500, 1), (510, 1), (900, 0), (905, 0)]
+    assert_sound(shop_topic, catalog, DAY)
+    table = bronze_table(catalog, contract())
+    former = replace(Ledger.read(table), accepted=())
+    commit(table, expected=former.snapshot_id, add=(), summary=former.summary())
+    outcome = check_bronze(shop_topic, catalog, contract(), DAY)
+    assert "3 rows are of another epoch than was accepted" in outcome.description
 
 
 def test_staged_records_that_kafka_has_forgotten_are_asked_for(
