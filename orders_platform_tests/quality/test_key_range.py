@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import duckdb
 import psycopg
 import pytest
@@ -10,7 +12,7 @@ from psycopg import sql
 from orders_platform.contracts import Column, Contract
 from orders_platform.lake.schemas import duckdb_type, quoted
 from orders_platform.quality.key_range import EVERYTHING, KeyRange, has_one_order
-from orders_platform.quality.shop_snapshot import key_after, row_estimate, shop_snapshot
+from orders_platform.quality.shop_snapshot import ShopSide, key_after, row_estimate, shop_snapshot
 
 TEXTS = [
     "",
@@ -108,6 +110,37 @@ def test_the_estimate_of_rows_costs_postgresql_no_scan(shop_dsn: str) -> None:
         connection.execute('ANALYZE "Things"')
     with shop_snapshot(shop_dsn) as snapshot:
         assert row_estimate(snapshot, contract) == 500
+
+
+@pytest.mark.parametrize("types", [("bigint",), ("integer", "bigint")], ids=["one column", "two columns"])
+def test_a_slice_is_read_through_the_keys_index(shop_dsn: str, types: tuple[str, ...]) -> None:
+    contract = table(*types)
+    fill(shop_dsn, contract, [])
+    key = ", ".join(("i / 100", "i")[-len(types) :])
+    with psycopg.connect(shop_dsn, autocommit=True) as connection:
+        connection.execute(
+            f'INSERT INTO "Things" SELECT {key}, repeat(i::text, 20) FROM generate_series(1, 50000) AS g(i)'
+        )
+        connection.execute('VACUUM (ANALYZE) "Things"')
+        with shop_snapshot(shop_dsn) as snapshot, duckdb.connect() as con:
+            first = key_after(snapshot, contract, None, 20_000)
+            within = KeyRange(first, key_after(snapshot, contract, first, 2_500))
+            ShopSide(shop_dsn, contract, b"", held=snapshot, within=within).load(con, "slice", "*")
+            assert con.execute("SELECT count(*) FROM slice").fetchone() == (2500,)
+            query = sql.SQL('EXPLAIN SELECT * FROM "Things" WHERE {}').format(within.postgres(contract))
+            plan = "\n".join(row[0] for row in snapshot.connection.execute(query).fetchall())
+            workers = snapshot.connection.execute("SHOW max_parallel_workers_per_gather").fetchone()
+        assert "Index" in plan
+        assert "Seq Scan" not in plan
+        assert workers == ("0",), "one core of the shop's server, at most"
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            scans = connection.execute("SELECT seq_scan, idx_scan FROM pg_stat_user_tables").fetchone()
+            if scans and scans[1] >= 3:
+                break
+            time.sleep(0.2)
+        assert scans is not None
+        assert scans[1] >= 3, "two borders and a slice, each by the index"
 
 
 def test_a_range_says_in_words_what_it_holds() -> None:
