@@ -50,8 +50,11 @@ def matrix(
             shutil.rmtree(folder)
         return outcome
 
-    with ThreadPoolExecutor(jobs) as pool:
-        yield from (done.result() for done in as_completed(pool.submit(one, seed) for seed in seeds))
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        yield from (done.result() for done in as_completed([pool.submit(one, seed) for seed in seeds]))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def live_matrix(seeds: Iterable[int], evidence: Path) -> Iterator[LiveOutcome]:
