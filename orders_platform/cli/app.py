@@ -43,6 +43,8 @@ app = group(
 dead_letters = group("Records that could not be decoded, with their reason and raw bytes.")
 ledger = group("What is loaded: the offsets that each bronze table holds.")
 gaps = group("Records that are gone before they were loaded, and what was decided about them.")
+drift = group("Tables that the shop has altered, and what was decided about them.")
+app.add_typer(drift, name="drift", rich_help_panel="What is loaded and what is not")
 app.add_typer(dead_letters, name="dead-letters", rich_help_panel="What is loaded and what is not")
 app.add_typer(ledger, name="ledger", rich_help_panel="What is loaded and what is not")
 app.add_typer(gaps, name="gaps", rich_help_panel="What is loaded and what is not")

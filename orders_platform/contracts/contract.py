@@ -29,6 +29,7 @@ class Column:
     PostgreSQL calls it, where that is no name for the tables of the lake. `as_text` keeps PostgreSQL's text of it, also
     of values that the type's place in the tables cannot hold (infinity). `unambiguous` promises that it never holds
     what arrives looking like another value (24:00:00, an infinite interval, an array of several dimensions).
+    `former_names` are PostgreSQL's names of it in older events.
     """
 
     name: str
@@ -40,11 +41,17 @@ class Column:
     physical_name: str | None = None
     as_text: bool = False
     unambiguous: bool = False
+    former_names: tuple[str, ...] = ()
 
     @property
     def source_name(self) -> str:
         """The column's name in PostgreSQL and in Debezium's events."""
         return self.physical_name or self.name
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """Its names in events, that of now first."""
+        return (self.source_name, *self.former_names)
 
     @property
     def is_array(self) -> bool:

@@ -100,6 +100,7 @@ def _column(prop: Mapping[str, Any]) -> Column:
         accepted_values=tuple(extra.get("acceptedValues", ())),
         physical_name=prop.get("physicalName"),
         as_text=prop.get("logicalType") == "string",
+        former_names=tuple(extra.get("formerNames", ())),
         unambiguous=bool(extra.get("unambiguous", False)),
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 import duckdb
@@ -25,6 +25,7 @@ from orders_platform.ingest.boundaries import TopicMemory
 from orders_platform.ingest.cover import Slice, cover_day, cover_of_former
 from orders_platform.ingest.dead_letters import DEAD
 from orders_platform.ingest.decoding import Decoded, Decoder
+from orders_platform.ingest.drift import DRIFT, Drift, EventForm, accepted_changes, judge, to_json
 from orders_platform.ingest.errors import CommitRefusedError, StagedFileError
 from orders_platform.ingest.kafka_admin import KafkaAdmin, TopicLog
 from orders_platform.ingest.ledger import COMMIT, TAG, Ledger
@@ -35,7 +36,7 @@ from orders_platform.ingest.rewound import HISTORY, add_to_history, make_history
 from orders_platform.ingest.staged_file import read, sliced
 from orders_platform.ingest.staging_files import Storage, storage
 from orders_platform.lake.catalog import ensure_table
-from orders_platform.lake.commits import CommitFaults, CommitUnknownError, ConflictError, commit
+from orders_platform.lake.commits import CommitFaults, CommitUnknownError, ConflictError, commit, own_properties
 from orders_platform.lake.duckdb_engine import connect, scan_files_sql, scan_sql, write_files
 from orders_platform.lake.maintenance import expire_if_due
 from orders_platform.lake.schemas import bronze_schema
@@ -52,7 +53,8 @@ FAULTS = CommitFaults(
 class BronzeResult:
     """What one call loaded. records = rows + dead + tombstones + skipped; `ranges` are the offsets it added.
 
-    `late` rows were committed in the shop before the day, in UTC.
+    `late` rows were committed in the shop before the day, in UTC. `drift` says how the shop's table differs from its
+    contract, and `drift_is_new` that the load before did not see it so.
 
     `snapshot_id` is that of its last commit, None when there was nothing to load; `ledger` is the table's afterwards.
     """
@@ -66,6 +68,8 @@ class BronzeResult:
     late: int
     ranges: tuple[OffsetRange, ...]
     ledger: Ledger
+    drift: Drift = field(default_factory=Drift)
+    drift_is_new: bool = False
 
 
 def bronze_table(catalog: Catalog, contract: Contract) -> Table:
@@ -155,6 +159,8 @@ class _Load:
         self._ranges: list[OffsetRange] = []
         self._planned: tuple[list[OffsetRange], Counter[str]] | None = None
         self._snapshot_id: int | None = None
+        self._drift = Drift()
+        self._drift_is_new = False
 
     def step(self, table: Table) -> Ledger | None:
         """One plan and its commit; the ledger if nothing was left to do. Raises what `lake.commits.commit` raises."""
@@ -173,7 +179,7 @@ class _Load:
         with connect(self.settings) as con:
             make_history(con)
             known = lambda lsns: f"(FROM {_with_lsn(table, lsns)} UNION ALL BY NAME FROM {HISTORY})"  # noqa: E731
-            for rows in self._decoded(con, ledger, log, slices):
+            for rows in self._decoded(con, table, ledger, log, slices):
                 for fall in falls(con, rows.positions_sql, places, known):
                     first.setdefault(fall.partition, fall)
                 places = highest_within(con, rows.positions_sql, places)
@@ -182,12 +188,19 @@ class _Load:
                 refuse_rewound(con, KafkaAdmin(self.settings), table, log, ledger, list(first.values()))
 
     def _decoded(
-        self, con: duckdb.DuckDBPyConnection, ledger: Ledger, log: TopicLog, slices: Sequence[Slice]
+        self, con: duckdb.DuckDBPyConnection, bronze: Table, ledger: Ledger, log: TopicLog, slices: Sequence[Slice]
     ) -> Iterator[Decoded]:
         """The slices' records, batch by batch."""
         decoder, epochs = Decoder(con, self.contract), ledger.epochs(log.topic_id)
+        accepted = accepted_changes(bronze)
+
+        def judged(found: Sequence[EventForm]) -> Contract:
+            drift = judge(self.contract, found, accepted, log.name)
+            self._drift |= drift
+            return drift.tolerated_by(self.contract)
+
         for records in self._batches(slices):
-            yield decoder.decode(records, log.topic_id, self.day, epochs)
+            yield decoder.decode(records, log.topic_id, self.day, epochs, judged)
 
     def _plan(self, table: Table) -> tuple[Ledger, TopicLog, tuple[Slice, ...]]:
         """What is loaded, from which log the rest comes, and what there is of it."""
@@ -228,11 +241,13 @@ class _Load:
                 **{name: counts[name] for name in ("records", "rows", "dead", "tombstones", "skipped")},
             }
             self._planned = ranges, counts
+            drift = to_json(self._drift)
+            self._drift_is_new |= own_properties(table, ledger.snapshot_id).get(DRIFT, to_json(Drift())) != drift
             self._snapshot_id = commit(
                 table,
                 expected=ledger.snapshot_id,
                 add=files,
-                summary={**after.summary(), COMMIT: json.dumps(own, separators=(",", ":"))},
+                summary={**after.summary(), DRIFT: drift, COMMIT: json.dumps(own, separators=(",", ":"))},
                 tag=TAG,
                 faults=FAULTS,
             )
@@ -261,6 +276,8 @@ class _Load:
             counts["late"],
             flatten(by_partition(self._ranges)),
             ledger,
+            self._drift,
+            self._drift_is_new,
         )
 
     def _write(
@@ -271,7 +288,7 @@ class _Load:
         counts: Counter[str] = Counter()
         places = _places_before(ledger, log, slices)
         known = lambda lsns: f"(FROM {_with_lsn(table, lsns)} UNION ALL BY NAME FROM {scan_files_sql(table, files)})"  # noqa: E731
-        for decoded in self._decoded(con, ledger, log, slices):
+        for decoded in self._decoded(con, table, ledger, log, slices):
             counts.update(
                 records=decoded.records,
                 rows=decoded.rows,

@@ -7,7 +7,7 @@ heartbeats, transaction metadata and logical messages make no row and are counte
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -26,7 +26,8 @@ from orders_platform.ingest.column_decoding import (
     quoted,
     unavailable_sql,
 )
-from orders_platform.ingest.envelope import encodings, envelope_structure, row_structure
+from orders_platform.ingest.drift import EventForm, forms
+from orders_platform.ingest.envelope import after_structure, encodings, envelope_structure, row_structure
 from orders_platform.ingest.unscaled import DIGITS, register
 
 OLD_KEY_HEADER = "__debezium.oldkey"
@@ -76,8 +77,18 @@ class Decoder:
         self._allow_scales([0, *(decimal[1] for column in contract.columns if (decimal := decimal_type(column)))])
         define_macros(con)
 
-    def decode(self, records: pa.Table, topic_id: str, ingest_day: date, epochs: Epochs = ()) -> Decoded:
-        """Decodes records (schema `RECORDS`) of one topic and day; `epochs` say which `_epoch` they have."""
+    def decode(
+        self,
+        records: pa.Table,
+        topic_id: str,
+        ingest_day: date,
+        epochs: Epochs = (),
+        judged: Callable[[Sequence[EventForm]], Contract] | None = None,
+    ) -> Decoded:
+        """Decodes records (schema `RECORDS`) of one topic and day; `epochs` say which `_epoch` they have.
+
+        `judged` is told the forms that the events have, and gives the contract by which to decode them.
+        """
         con, contract = self._con, self._contract
         con.register("records", records)
         con.execute(
@@ -86,8 +97,10 @@ class Decoder:
                    TRY(json_transform(TRY(decode(value)), {quoted(envelope_structure(contract))})) AS e
             FROM records WHERE value IS NOT NULL"""
         )
+        if judged is not None:
+            contract = judged(forms(con, contract))
         con.execute(f"CREATE OR REPLACE TEMP TABLE changes AS {_changes_sql(contract, {}, 'e.payload IS NULL')}")
-        self._decode_wrapped()
+        self._decode_wrapped(contract)
         rows, dead, skipped, late = con.execute(
             f"""SELECT count(*) FILTER (_problem IS NULL AND NOT _skipped), count(*) FILTER (_problem IS NOT NULL),
                       count(*) FILTER (_skipped),
@@ -99,9 +112,9 @@ class Decoder:
         tombstones = records["value"].null_count
         return Decoded(records.num_rows, rows, dead, tombstones, skipped, late, sql, _positions_sql(epoch))
 
-    def _decode_wrapped(self) -> None:
+    def _decode_wrapped(self, contract: Contract) -> None:
         """Adds the events that carry their schema: each schema tells how its events are encoded."""
-        con, contract = self._con, self._contract
+        con = self._con
         if not con.execute("SELECT 1 FROM envelopes WHERE e.payload IS NOT NULL LIMIT 1").fetchall():
             return
         schemas = con.execute(
@@ -150,7 +163,8 @@ def _changes_sql(contract: Contract, known: Mapping[str, Encoding], where: str, 
     FROM (SELECT *, {", ".join(json_columns)}
     FROM (SELECT *, {_POSITION}, {_SKIPPED} AS _skipped, {_old_key_sql(contract)} AS old_key,
                  CASE WHEN op = 'd' THEN {_key_sql(contract)} END AS k
-    FROM (SELECT *, e.op AS op, e.source AS s FROM {source} WHERE {where})))))"""
+    FROM (SELECT *, e.op AS op, e.source AS s, TRY(json_transform(e.after, {quoted(after_structure(contract))})) AS a
+    FROM {source} WHERE {where})))))"""
 
 
 _SECOND = "nullif(trim(split_part(s.sequence, ',', 2), '[]\" '), 'null')"
@@ -168,24 +182,25 @@ _SKIPPED = """
 
 def _json_sql(contract: Contract, column: Column) -> str:
     """A column's JSON: of a deleted row there is nothing but the key."""
-    name = _name(column.source_name)
+    names = [_name(name) for name in column.source_names]
+    after = f"coalesce({', '.join(f'a.{name}' for name in names)})"
     if column.name not in contract.key:
-        return f"CASE WHEN op <> 'd' THEN e.after.{name} END"
-    return (
-        f"CASE WHEN op = 'd' THEN coalesce(e.before.{name}, k.{name}, {_member('k.payload', column)}) "
-        f"ELSE e.after.{name} END"
-    )
+        return f"CASE WHEN op <> 'd' THEN {after} END"
+    in_key = [f"{where}.{name}" for where in ("e.before", "k") for name in names]
+    return f"CASE WHEN op = 'd' THEN coalesce({', '.join(in_key)}, {_member('k.payload', column)}) ELSE {after} END"
 
 
 def _key_sql(contract: Contract) -> str:
-    structure = json.dumps({"payload": "JSON", **row_structure(column.source_name for column in contract.key_columns)})
+    structure = json.dumps(
+        {"payload": "JSON", **row_structure(name for column in contract.key_columns for name in column.source_names)}
+    )
     return f"TRY(json_transform(TRY(decode(key)), {quoted(structure)}))"
 
 
 def _member(json: str, column: Column) -> str:
-    """A column's JSON in an object, by its name in the shop."""
-    pointer = "/" + column.source_name.replace("~", "~0").replace("/", "~1")
-    return f"json_extract({json}, {quoted(pointer)})"
+    """A column's JSON in an object, by its names in the shop."""
+    pointers = (quoted("/" + name.replace("~", "~0").replace("/", "~1")) for name in column.source_names)
+    return f"coalesce({', '.join(f'json_extract({json}, {pointer})' for pointer in pointers)})"
 
 
 def _old_key_sql(contract: Contract) -> str:
@@ -193,7 +208,7 @@ def _old_key_sql(contract: Contract) -> str:
     found = f"list_filter(from_json(headers, '[[\"VARCHAR\"]]'), lambda h: h[1] = {quoted(OLD_KEY_HEADER)})[1][2]"
     text = f"TRY(decode(from_base64({found})))"
     plain = f"coalesce(TRY(json_extract({text}, '$.payload')::VARCHAR), {text})"
-    if any(column.physical_name for column in contract.key_columns):
+    if any(column.physical_name or column.former_names for column in contract.key_columns):
         parts = ", ".join(f"{quoted(column.name)}, {_member(plain, column)}" for column in contract.key_columns)
         plain = f"CASE WHEN TRY(json_type({plain})) = 'OBJECT' THEN json_object({parts})::VARCHAR ELSE {plain} END"
     return f"CASE WHEN headers IS NOT NULL AND contains(headers, {quoted(OLD_KEY_HEADER)}) THEN {plain} END"

@@ -25,12 +25,12 @@ _DECIMAL = "org.apache.kafka.connect.data.Decimal"
 
 
 def envelope_structure(contract: Contract) -> str:
-    """DuckDB's `json_transform` structure of an event: columns stay JSON, to be decoded one by one."""
+    """DuckDB's `json_transform` structure of an event; the row in `after` is taken apart by `after_structure`."""
     return json.dumps(
         {
             "op": "VARCHAR",
-            "before": row_structure(column.source_name for column in contract.key_columns),
-            "after": row_structure(column.source_name for column in contract.columns),
+            "before": row_structure(name for column in contract.key_columns for name in column.source_names),
+            "after": "JSON",
             "source": dict.fromkeys(
                 ("schema", "table", "lsn", "sequence", "txId", "ts_us", "ts_ms", "snapshot"), "VARCHAR"
             ),
@@ -40,6 +40,11 @@ def envelope_structure(contract: Contract) -> str:
             "payload": "JSON",
         }
     )
+
+
+def after_structure(contract: Contract) -> str:
+    """DuckDB's structure of a row: columns stay JSON, to be decoded one by one."""
+    return json.dumps(row_structure(name for column in contract.columns for name in column.source_names))
 
 
 def row_structure(names: Iterable[str]) -> dict[str, str]:

@@ -60,6 +60,17 @@ class TooManyDeadLettersError(IngestError):
     """Too large a part of a day could not be decoded: what would be built on the rest would be wrong."""
 
 
+class SchemaDriftError(IngestError):
+    """The shop's table has another key or other columns than its contract, and it is not certain what that means.
+
+    `change` is the name by which it is accepted.
+    """
+
+    def __init__(self, message: str, change: str) -> None:
+        super().__init__(message)
+        self.change = change
+
+
 class StagedFileError(IngestError):
     """A staged file, `name`, is not what its name says: cut, altered or of another topic."""
 

@@ -7,6 +7,7 @@ import dagster as dg
 
 from orders_platform.contracts import Contract
 from orders_platform.defs.assets.columns import BRONZE, contract_columns, platform_columns, schema_of
+from orders_platform.defs.automation.drift_alerts import tell_of_drift
 from orders_platform.defs.checks.per_day import DayResult, Event, daily_check, each_day
 from orders_platform.defs.partitions import DAYS
 from orders_platform.defs.resources.platform import Platform
@@ -57,6 +58,8 @@ def bronze_asset(contract: Contract) -> dg.AssetsDefinition:
         def do(day: date) -> DayResult:
             result = load_day(platform.settings, platform.catalog, contract, day, platform.staging_place)
             outcome = check_bronze(platform.settings, platform.catalog, contract, day, result.ranges)
+            if result.drift_is_new:
+                tell_of_drift(contract, str(result.drift))
             return DayResult(
                 {
                     "rows": result.rows,
@@ -64,6 +67,7 @@ def bronze_asset(contract: Contract) -> dg.AssetsDefinition:
                     "skipped": result.skipped,
                     "dead_letters": result.dead,
                     "late": result.late,
+                    "schema_drift": str(result.drift),
                     "offsets": sum(each.offsets for each in result.ranges),
                     "snapshot_id": str(result.snapshot_id or ""),
                 },

@@ -1,0 +1,56 @@
+"""Commands about tables that the shop has altered: `drift list`, `drift accept`."""
+
+from __future__ import annotations
+
+import getpass
+from typing import Annotated, Any
+
+import typer
+
+from orders_platform.cli.app import Json, drift, explained, out, print_json
+from orders_platform.cli.tables import contracts_of
+from orders_platform.settings import load
+
+
+@drift.command("list")
+@explained
+def list_(as_json: Json = False) -> None:
+    """List how the shop's tables differ from their contracts, as the last load saw it, and what was accepted.
+
+    A change that stops a table is named by its failed run. Example: `orders-platform drift list`
+    """
+    from orders_platform.ingest.bronze import bronze_table
+    from orders_platform.ingest.drift import decisions, last_seen
+    from orders_platform.lake.catalog import open_catalog
+
+    catalog = open_catalog(load())
+    found: dict[str, dict[str, Any]] = {}
+    for contract in contracts_of(None):
+        table = bronze_table(catalog, contract)
+        found[contract.table] = {"differs": str(last_seen(table)), "accepted": decisions(table)}
+    if as_json:
+        print_json(found)
+        return
+    for name, each in found.items():
+        accepted = [f"accepted {d['change']} ({d['reason']})" for d in each["accepted"]]
+        out.print(f"{name}: {'; '.join([each['differs'] or 'as its contract', *accepted])}", markup=False)
+
+
+@drift.command("accept")
+@explained
+def accept_(
+    table: Annotated[str, typer.Argument(help="The table, such as `orders`.")],
+    change: Annotated[str, typer.Argument(help="The change, exactly as the error names it.")],
+    reason: Annotated[str, typer.Option(help="Why loading may go on; kept with the table.")],
+) -> None:
+    """Go on with a table that stopped because the shop has altered it.
+
+    Example: `orders-platform drift accept orders 'columns:-fax+email' --reason 'fax dropped, email is new'`
+    """
+    from orders_platform.ingest.bronze import bronze_table
+    from orders_platform.ingest.drift import accept
+    from orders_platform.lake.catalog import open_catalog
+
+    (contract,) = contracts_of(table)
+    accept(bronze_table(open_catalog(load()), contract), change, reason=reason, by=getpass.getuser())
+    out.print(f"accepted: the next load of {table} goes on")

@@ -1,0 +1,160 @@
+"""Case 31: the shop alters its tables while changes are under way, and a real Debezium captures it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from orders_platform.contracts import Column
+from orders_platform.ingest.bronze import bronze_table
+from orders_platform.ingest.dead_letters import list_dead_letters
+from orders_platform.ingest.drift import accept, decisions, last_seen
+from orders_platform.ingest.errors import SchemaDriftError
+from orders_platform.settings import Settings
+from orders_platform_tests.cases.captured import Capture, capturing, write_contract
+
+COLUMNS = {"key": "int", "name": {"physicalType": "text", "required": True}, "amount": "integer"}
+ALTERED = {
+    "added": "ALTER TABLE added ADD extra text; INSERT INTO added VALUES (2, 'b', 2, 'new')",
+    "dropped": "ALTER TABLE dropped DROP name; INSERT INTO dropped VALUES (2, 2)",
+    "renamed": "ALTER TABLE renamed RENAME name TO title; INSERT INTO renamed VALUES (2, 'b', 2)",
+    "swapped": "ALTER TABLE swapped DROP amount, ADD total int; INSERT INTO swapped VALUES (2, 'b', 7)",
+    "widened": "ALTER TABLE widened ALTER amount TYPE bigint; INSERT INTO widened VALUES (2, 'b', 5000000000)",
+    "narrowed": "ALTER TABLE narrowed ALTER amount TYPE smallint; INSERT INTO narrowed VALUES (2, 'b', 2)",
+    "nullable": "ALTER TABLE nullable ALTER name DROP NOT NULL; INSERT INTO nullable VALUES (2, NULL, 2)",
+    "rekeyed": "ALTER TABLE rekeyed DROP CONSTRAINT rekeyed_pkey, ADD PRIMARY KEY (key, name);"
+    " INSERT INTO rekeyed VALUES (2, 'b', 2); DELETE FROM rekeyed WHERE key = 2;"
+    " INSERT INTO rekeyed VALUES (3, 'c', 3)",
+    "recreated": "DROP TABLE recreated; CREATE TABLE recreated (key int PRIMARY KEY, name text NOT NULL, amount int);"
+    " INSERT INTO recreated VALUES (2, 'b', 2)",
+}
+
+
+@pytest.fixture(scope="module")
+def capture(live_stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Capture]:
+    """A table a kind of change, each with a row before it and one after it; all captured, none of it loaded."""
+    folder = tmp_path_factory.mktemp("contracts")
+    ddl = ""
+    for table in ALTERED:
+        write_contract(folder, table, table, COLUMNS, ["key"])
+        ddl += f"CREATE TABLE {table} (key int PRIMARY KEY, name text NOT NULL, amount int);"
+        ddl += f"ALTER TABLE {table} REPLICA IDENTITY FULL; INSERT INTO {table} VALUES (0, 'a', 0);"
+    with capturing(live_stack, tmp_path_factory.mktemp("drift"), "drift", ddl, folder) as capture:
+        with capture.shop() as shop:
+            for table, change in ALTERED.items():
+                shop.execute(f"INSERT INTO {table} VALUES (1, 'a', 1)".encode())
+                for statement in change.split(";"):
+                    shop.execute(statement.encode())
+            shop.execute(b"ALTER PUBLICATION drift ADD TABLE recreated")
+            shop.execute(b"INSERT INTO recreated VALUES (3, 'c', 3)")
+        capture.wait()
+        yield capture
+
+
+def names(capture: Capture, table: str) -> dict[int, str | None]:
+    return {row["key"]: row["name"] for row in capture.silver(table)}
+
+
+def stopped(capture: Capture, table: str) -> SchemaDriftError:
+    with pytest.raises(SchemaDriftError) as error:
+        capture.load(table)
+    assert f"topic drift.public.{table}[" in str(error.value)
+    assert "from offset" in str(error.value)
+    assert "nothing is lost" in str(error.value)
+    assert f"orders-platform drift accept {table} '{error.value.change}'" in str(error.value)
+    return error.value
+
+
+def test_case_31_an_added_column_is_reported_and_the_rest_goes_on(capture: Capture) -> None:
+    """What it holds waits in Kafka and staging until the contract has it."""
+    capture.load("added")
+    (load,) = (each for each in capture.loads["added"] if each.rows)
+    assert (str(load.drift), load.drift_is_new) == ("added extra", True)
+    assert names(capture, "added") == {0: "a", 1: "a", 2: "b"}
+    bronze = bronze_table(capture.catalog, capture.contracts["added"])
+    assert str(last_seen(bronze)) == "added extra"
+
+
+def test_case_31_a_column_that_the_contract_takes_up_is_added_to_the_tables(capture: Capture) -> None:
+    contract = capture.contracts["added"]
+    capture.contracts["added"] = replace(contract, columns=(*contract.columns, Column("extra", "text")))
+    with capture.shop() as shop:
+        shop.execute(b"INSERT INTO added VALUES (4, 'd', 4, 'newer')")
+        shop.execute(b"UPDATE added SET amount = 3 WHERE key = 2")
+    capture.wait()
+    capture.load("added")
+    assert capture.compare("added").equal
+    assert str(last_seen(bronze_table(capture.catalog, contract))) == ""
+    assert capture.loads["added"][-1].drift_is_new
+
+
+def test_case_31_a_dropped_column_stays_and_is_null(capture: Capture) -> None:
+    capture.load("dropped")
+    assert str(capture.loads["dropped"][0].drift) == "dropped name"
+    assert names(capture, "dropped") == {0: "a", 1: "a", 2: None}
+
+
+def test_case_31_a_renamed_column_stops_the_table_until_the_contract_has_its_names(capture: Capture) -> None:
+    assert "name gone, title new" in str(stopped(capture, "renamed"))
+    assert bronze_table(capture.catalog, capture.contracts["renamed"]).current_snapshot() is None
+    contract = capture.contracts["renamed"]
+    columns = tuple(
+        replace(column, physical_name="title", former_names=("name",)) if column.name == "name" else column
+        for column in contract.columns
+    )
+    capture.contracts["renamed"] = replace(contract, columns=columns)
+    capture.load("renamed")
+    assert names(capture, "renamed") == {0: "a", 1: "a", 2: "b"}
+    assert capture.compare("renamed").equal
+
+
+def test_case_31_one_column_dropped_and_another_added_is_accepted_by_name(capture: Capture) -> None:
+    contract = capture.contracts["swapped"]
+    change = stopped(capture, "swapped").change
+    accept(bronze_table(capture.catalog, contract), change, reason="amount is no more", by="me")
+    capture.load("swapped")
+    assert [row["amount"] for row in capture.silver("swapped")] == [0, 1, None]
+    (decision,) = decisions(bronze_table(capture.catalog, contract))
+    assert (decision["change"], decision["reason"]) == ("columns:-amount+total", "amount is no more")
+
+
+def test_case_31_another_key_stops_the_table_until_the_contract_has_it(capture: Capture) -> None:
+    error = stopped(capture, "rekeyed")
+    assert "the key is (key,name), in the contract it is (key)" in str(error)
+    contract = capture.contracts["rekeyed"]
+    capture.contracts["rekeyed"] = replace(contract, key=("key", "name"))
+    with pytest.raises(SchemaDriftError, match="the key is \\(key\\)") as former:
+        capture.load("rekeyed")
+    accept(bronze_table(capture.catalog, contract), former.value.change, reason="changes of before", by="me")
+    capture.load("rekeyed")
+    assert capture.compare("rekeyed").equal
+
+
+def test_case_31_values_beyond_a_widened_type_are_kept_until_the_contract_is_wider(capture: Capture) -> None:
+    capture.load("widened")
+    (letter,) = list_dead_letters(capture.settings, capture.catalog, capture.contracts["widened"])
+    assert "column amount integer cannot hold this value exactly: 5000000000" in letter.message
+    assert sorted(names(capture, "widened")) == [0, 1]
+
+
+def test_case_31_a_narrowed_type_loses_nothing(capture: Capture) -> None:
+    """All that it can hold fits the column."""
+    capture.load("narrowed")
+    assert capture.compare("narrowed").equal
+
+
+def test_case_31_a_null_where_the_contract_demands_a_value_is_a_dead_letter(capture: Capture) -> None:
+    capture.load("nullable")
+    (letter,) = list_dead_letters(capture.settings, capture.catalog, capture.contracts["nullable"])
+    assert letter.error_class == "MissingValue"
+    assert sorted(names(capture, "nullable")) == [0, 1]
+
+
+def test_case_31_a_table_dropped_and_made_anew_goes_on(capture: Capture) -> None:
+    """No event tells of DROP TABLE: rows of before stay until a repair reads the table (`gaps repair`)."""
+    capture.load("recreated")
+    found = names(capture, "recreated")
+    assert found[3] == "c"
+    assert set(found) - {0, 1} <= {2, 3}
