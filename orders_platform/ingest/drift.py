@@ -4,9 +4,9 @@ Debezium's JSON carries no types, but each event has every column of its table a
 of the key are what is compared. PostgreSQL locks a table while it is altered, so that within a partition events of
 one form follow those of another.
 
-A column that is new is reported, and waits in Kafka and staging; one that is gone is null from then on and reported. A column that is
-gone when another one is new may have been renamed, and another key makes other rows: that stops the table, until the
-contract says what it means or somebody accepts it.
+A column that is new is reported, and waits in Kafka and staging; one that is gone is reported and null from then on. A
+column that is gone when another one is new may have been renamed, and another key makes other rows: that stops the
+table, until the contract says what it means or somebody accepts it.
 """
 
 from __future__ import annotations
