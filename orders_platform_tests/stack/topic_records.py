@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from orders_platform.settings import Settings
 
@@ -25,7 +25,7 @@ class Record:
 
 
 def records(settings: Settings, table: str, until: Callable[[list[Record]], bool]) -> list[Record]:
-    """All committed records of a table's topic, read from its start until they satisfy `until`."""
+    """All committed records of a table's topic, read from where its log starts until they satisfy `until`."""
     topic = f"{settings.topic_prefix}.public.{table}"
     consumer = Consumer(
         {**settings.kafka_config, "group.id": "test", "isolation.level": "read_committed", "enable.auto.commit": False}
@@ -33,7 +33,7 @@ def records(settings: Settings, table: str, until: Callable[[list[Record]], bool
     found: list[Record] = []
     try:
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-        consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
         deadline = time.monotonic() + WAIT_SECONDS
         while not until(found):
             assert time.monotonic() < deadline, f"after {WAIT_SECONDS:g} s {topic} has {found}"
