@@ -124,7 +124,9 @@ def test_make_explains_every_target_that_a_person_may_call() -> None:
     explained = set(re.findall(r"^([a-z][a-z-]*):.* ## ", makefile, re.MULTILINE))
     assert phony == explained
     assert {"demo", "dev", "test", "lint", "bench", "lock", "clean", "help"} <= phony
-    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    helped = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert helped.stderr == "", "make warns of targets that stand there twice"
+    shown = helped.stdout
     assert {target for target in phony if f"make {target}" not in shown} == set()
 
 
