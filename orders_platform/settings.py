@@ -1,28 +1,41 @@
 """Settings of one installation: a closed list of environments, every mistake named at once, nothing opened.
 
-Values come from environment variables (and a `.env` file in the working directory). Kafka's settings carry librdkafka's
-names, the catalog's are PyIceberg's own (`PYICEBERG_CATALOG__ORDERS__…`) and S3's are the AWS SDK's (`AWS_…`), so that
-whoever knows those tools knows these. `local` has a default for everything; elsewhere what is missing is an error.
+Values come from environment variables, which `load` completes by those of `.env` in the working directory. Kafka's
+settings carry librdkafka's names, the catalog's are PyIceberg's own (`PYICEBERG_CATALOG__ORDERS__…`) and S3's are the
+AWS SDK's (`AWS_…`), so that whoever knows those tools knows these. `local` has a default for everything; elsewhere
+what is missing is an error.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from datetime import tzinfo
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as UnparsableError
+
+from orders_platform.environment import read_env_file, unknown_variables
+from orders_platform.fault_points import VARIABLE as FAULT_VARIABLE
+
+Kind = TypeVar("Kind", bound=BaseSettings)
 
 PREFIX = "ORDERS_PLATFORM_"
 CATALOG = "orders"
 """PyIceberg's name of the catalog: its settings are `PYICEBERG_CATALOG__ORDERS__*`."""
 
 LOCAL_PII_KEY = "local-development-only"
+OTHER_VARIABLES = (FAULT_VARIABLE, f"{PREFIX}GOLD_BRANCH")
+"""Names that are ours and no settings: a test's, and what the Spark target of the dbt project reads."""
+
+SQL_URI = re.compile(r"(sqlite|postgres|mysql|mariadb|oracle|mssql|duckdb|in-memory)", re.IGNORECASE)
+SIZE = re.compile(r"\s*(?P<number>\d+(\.\d+)?)\s*[kmgt]?i?b\s*", re.IGNORECASE)
 
 
 class SettingsError(Exception):
@@ -45,9 +58,7 @@ class Ports(BaseSettings):
 class Settings(BaseSettings):
     """Everything an installation can set. Raises `pydantic.ValidationError`; use `load` for a readable error."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", env_file=".env", extra="ignore", frozen=True
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", extra="ignore", frozen=True)
 
     env: Literal["local", "staging", "production"] = "local"
     home: Path = Path("var")
@@ -80,6 +91,14 @@ class Settings(BaseSettings):
         except (ZoneInfoNotFoundError, ValueError):
             raise ValueError(f"{name!r} is not an IANA time zone such as 'UTC' or 'Europe/Berlin'") from None
         return name
+
+    @field_validator("memory_limit")
+    @classmethod
+    def _size(cls, text: str) -> str:
+        size = SIZE.fullmatch(text)
+        if size is None or not float(size["number"]):
+            raise ValueError(f"{text!r} is not a size such as '1GB' or '512MiB'")
+        return text
 
     @model_validator(mode="after")
     def _complete(self) -> Settings:
@@ -158,8 +177,8 @@ class Settings(BaseSettings):
 def _contradictions(settings: Settings) -> list[str]:
     """What is missing or does not fit together, each with its remedy."""
     problems = []
-    catalog = settings.catalog_properties
     if not settings.is_local:
+        catalog, variable = settings.catalog_properties, f"PYICEBERG_CATALOG__{CATALOG.upper()}__"
         needed = {
             f"{PREFIX}KAFKA__BOOTSTRAP_SERVERS": "bootstrap.servers"
             in {k.lower().replace("_", ".") for k in settings.kafka},
@@ -167,13 +186,14 @@ def _contradictions(settings: Settings) -> list[str]:
             f"{PREFIX}STAGING_URL": settings.staging_url is not None,
             f"{PREFIX}CLICKHOUSE_URL": settings.clickhouse_url is not None,
             f"{PREFIX}PII_KEY": settings.pii_key is not None,
-            f"PYICEBERG_CATALOG__{CATALOG.upper()}__URI": "uri" in catalog,
+            f"{variable}TYPE": "type" in catalog,
+            f"{variable}URI": "uri" in catalog or catalog.get("type") == "glue",
         }
         problems += [f"{name} must be set in {settings.env}" for name, there in needed.items() if not there]
-        if catalog.get("type") == "sql":
+        # Without a type, PyIceberg goes by the address: it is refused by its scheme too.
+        if catalog.get("type") in ("sql", "in-memory") or SQL_URI.match(catalog.get("uri", "")):
             problems.append(
-                f"a SQL catalog is for one machine: in {settings.env}, set PYICEBERG_CATALOG__{CATALOG.upper()}__TYPE "
-                "to rest or glue"
+                f"a SQL catalog is for one machine: in {settings.env}, set {variable}TYPE to rest or glue, and its URI"
             )
         if settings.pii_key and settings.pii_key.get_secret_value() == LOCAL_PII_KEY:
             problems.append(f"{PREFIX}PII_KEY is the one for local development: choose a secret of your own")
@@ -187,20 +207,44 @@ def _contradictions(settings: Settings) -> list[str]:
 
 
 def load(**overrides: Any) -> Settings:
-    """The settings of this process.
+    """The settings of this process, after `.env` of the working directory has joined its environment.
 
     Raises:
-        SettingsError: naming every wrong or missing setting at once.
+        SettingsError: naming every wrong, missing or unknown setting at once.
+    """
+    read_env_file()
+    ports, wrong_ports = _read(Ports, f"{PREFIX}PORT_", {})
+    settings, wrong = _read(Settings, PREFIX, {**({"ports": ports} if ports else {}), **overrides})
+    problems = [*unknown_variables(PREFIX, *_names()), *wrong_ports, *wrong]
+    if problems or settings is None:
+        raise SettingsError("Settings: " + "; ".join(problems))
+    return settings
+
+
+def _names() -> tuple[list[str], list[str]]:
+    """The names of all settings, and the beginnings of those whose names others choose."""
+    own = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields if name not in ("ports", "kafka")]
+    ports = [f"{PREFIX}PORT_{name.upper()}" for name in Ports.model_fields]
+    return [*own, *ports, *OTHER_VARIABLES], [f"{PREFIX}KAFKA__"]
+
+
+def _read(kind: type[Kind], prefix: str, given: Mapping[str, Any]) -> tuple[Kind | None, list[str]]:
+    """Settings of a kind, and what is wrong with them.
+
+    Where a value is wrong its default stands in, so that contradictions between the others are found as well.
     """
     try:
-        return Settings(**overrides)
+        return kind(**given), []
+    except UnparsableError as error:
+        return None, [str(error)]
     except ValidationError as error:
-        lines = [
-            "; ".join(
-                f"{PREFIX}{'__'.join(str(part).upper() for part in e['loc'])}: {e['msg']}"
-                if e["loc"]
-                else e["msg"].removeprefix("Value error, ")
-                for e in error.errors()
-            )
-        ]
-        raise SettingsError("Settings: " + "; ".join(lines)) from None
+        found = error.errors()
+    places = [prefix + "__".join(str(part).upper() for part in e["loc"]) + ": " if e["loc"] else "" for e in found]
+    problems = [place + e["msg"].removeprefix("Value error, ") for place, e in zip(places, found, strict=True)]
+    wrong = {str(e["loc"][0]) for e in found if e["loc"]}
+    if not wrong:
+        return None, problems
+    fields = kind.model_fields
+    defaults = {name: fields[name].get_default(call_default_factory=True, validated_data={}) for name in wrong}
+    settings, more = _read(kind, prefix, {**given, **defaults})
+    return settings, [*problems, *more]
