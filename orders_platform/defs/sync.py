@@ -14,6 +14,7 @@ import dagster as dg
 from orders_platform.defs.automation.behind import Behind, find_behind
 from orders_platform.defs.automation.ingest_plan import UnreadDay, plan_ingest
 from orders_platform.defs.automation.kafka_lag import ingest_request
+from orders_platform.defs.automation.run_guard import Attempts
 from orders_platform.defs.automation.stale_dates import order_dates_request, plan_order_dates
 from orders_platform.defs.jobs import INGEST, ORDER_DATES
 from orders_platform.defs.location import build_location
@@ -109,7 +110,8 @@ def _ingest(platform: Platform, runner: _Runner, tables: Collection[str]) -> Map
     left = None
     while not runner.report.failures:
         unread = _up_to(behind, ends)
-        runs = plan_ingest(unread, behind.merge_only, datetime.now(UTC).date(), platform.settings.max_records_per_run)
+        limit = platform.settings.max_records_per_run
+        runs = plan_ingest(unread, behind.merge_only, datetime.now(UTC).date(), limit, behind.heads)
         if not runs:
             break
         waiting = (sum(each.records for each in unread), behind.merge_only)
@@ -119,7 +121,7 @@ def _ingest(platform: Platform, runner: _Runner, tables: Collection[str]) -> Map
             )
         left = waiting
         for run in runs:
-            runner.run(INGEST.name, ingest_request(run, "sync", 0), f"{run.records} records of {run.last_day}")
+            runner.run(INGEST.name, ingest_request(run, "sync", Attempts()), f"{run.records} records of {run.last_day}")
         behind = find_behind(platform, tables)
     return {f"bronze_{table}": why for table, why in behind.stopped.items()}
 
@@ -128,10 +130,10 @@ def _order_dates(platform: Platform, runner: _Runner) -> None:
     """Runs until gold and ClickHouse have what silver has."""
     before = None
     while not runner.report.failures and (run := plan_order_dates(platform)) is not None:
-        if run.key == before:
+        if (run.dates, run.gold, run.state) == before:
             raise SyncError(f"nothing moved: {run.reason} after a run that built them")
-        before = run.key
-        runner.run(ORDER_DATES.name, order_dates_request(run, 0), run.reason)
+        before = (run.dates, run.gold, run.state)
+        runner.run(ORDER_DATES.name, order_dates_request(run, Attempts()), run.reason)
 
 
 def _up_to(behind: Behind, ends: Ends) -> tuple[UnreadDay, ...]:

@@ -97,8 +97,21 @@ def load_day(settings: Settings, catalog: Catalog, day: date, run_id: str) -> Lo
     )
 
 
+@dataclass(frozen=True)
+class DaySequences:
+    """Gold commits to a day, by sequence: the last one (None: gold has no row of it), and those that readers see."""
+
+    gold: int | None
+    shown: frozenset[int]
+
+
 def stale_days(settings: Settings, catalog: Catalog) -> tuple[date, ...]:
-    """The days whose rows are not those of gold's last commit to them, oldest first; emptied days among them.
+    """The days whose rows are not those of gold's last commit to them, oldest first; emptied days among them."""
+    return tuple(sequences_of_stale_days(settings, catalog))
+
+
+def sequences_of_stale_days(settings: Settings, catalog: Catalog) -> Mapping[date, DaySequences]:
+    """The stale days, oldest first, each with what it is stale against.
 
     A day that ClickHouse cannot hold is not asked for again and again; reconciliation with gold names it.
     """
@@ -109,8 +122,8 @@ def stale_days(settings: Settings, catalog: Catalog) -> tuple[date, ...]:
             f"SELECT order_date, groupUniqArray({SEQUENCE}) FROM {TABLE} GROUP BY order_date"
         ).result_rows
     shown = {day: frozenset(sequences) for day, sequences in rows}
-    stale = {day for day, sequence in gold.items() if shown.get(day) != frozenset({sequence})}
-    return tuple(sorted(stale | (shown.keys() - gold.keys())))
+    days = {day: DaySequences(gold.get(day), shown.get(day, frozenset())) for day in sorted(gold.keys() | shown.keys())}
+    return {day: each for day, each in days.items() if each.shown != frozenset({each.gold})}
 
 
 def check_day(settings: Settings, catalog: Catalog, day: date) -> CheckOutcome:

@@ -152,7 +152,7 @@ def test_a_failed_runs_range_is_asked_for_again(
         assert not installation.run(first).success
     waiting = installation.tick()
     assert isinstance(waiting, dg.SkipReason)
-    assert "failed 1 times, next attempt in" in (waiting.skip_message or "")
+    assert "tried 1 times, next attempt in" in (waiting.skip_message or "")
     monkeypatch.setattr("orders_platform.defs.automation.run_guard.FIRST_WAIT_SECONDS", 0.0)
     second = installation.asked()
     assert (ranges(second), second.run_key != first.run_key) == (ranges(first), True)

@@ -9,6 +9,7 @@ from decimal import Decimal
 import dagster as dg
 import pytest
 
+from orders_platform.defs.automation.run_guard import Attempts
 from orders_platform.defs.automation.stale_dates import order_dates_request, plan_order_dates, stale_order_dates
 from orders_platform.defs.location import build_location
 from orders_platform.defs.resources.platform import Platform
@@ -17,6 +18,7 @@ from orders_platform.lake.commits import commit, head
 from orders_platform.lake.duckdb_engine import connect, scan_sql, write_files
 from orders_platform.serving.client import open_client
 from orders_platform.settings import Settings
+from orders_platform_tests.defs.run_keys import RUN_KEY_TAG, is_new
 from orders_platform_tests.lake.changes import append, change, contract, order
 
 OLD, NEW = date(2026, 2, 19), date(2026, 5, 20)
@@ -42,11 +44,18 @@ class Chain:
             QUIET, self.instance, partition_key="2026-05-20", raise_on_error=False, asset_selection=keys
         )
 
-    def order_dates(self) -> dg.ExecuteInProcessResult:
-        """The run that the sensor asks for."""
+    def tick(self) -> dg.RunRequest:
         context = dg.build_sensor_context(self.instance, resources={"platform": self.platform})
         request = stale_order_dates(context)
         assert isinstance(request, dg.RunRequest), request
+        return request
+
+    def order_dates(self) -> dg.ExecuteInProcessResult:
+        """The run that the sensor asks for; a repeated tick asks for the same one, and its key was never used."""
+        request = self.tick()
+        assert self.tick().run_key == request.run_key
+        assert request.run_key is not None
+        assert is_new(self.instance, request.run_key)
         return self.run(request)
 
     def run(self, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
@@ -56,7 +65,7 @@ class Chain:
             request.partition_key,
             raise_on_error=False,
             asset_selection=request.asset_selection,
-            tags=dict(request.tags),
+            tags={**request.tags, RUN_KEY_TAG: request.run_key or ""},
         )
 
     def revenue(self) -> dict[date, Decimal]:
@@ -96,7 +105,7 @@ def test_two_dates_far_apart_are_rebuilt_by_one_run_and_each_is_recorded(chain: 
     run = plan_order_dates(chain.platform)
     assert run is not None
     assert run.dates == (OLD, NEW)
-    assert order_dates_request(run, 0).partition_key == "2026-05-20"
+    assert order_dates_request(run, Attempts()).partition_key == "2026-05-20"
     done = chain.order_dates()
     assert failures(done) == []
     assert chain.revenue() == {OLD: Decimal("10.00"), NEW: Decimal("5.50")}
@@ -123,6 +132,16 @@ def test_a_day_that_somebody_changed_in_clickhouse_is_loaded_again_without_gold(
     assert chain.revenue()[NEW] == Decimal("5.50")
 
 
+def test_a_day_that_clickhouse_loses_again_is_loaded_again(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same day, stale in the same way: a key made of the state alone would be skipped for ever."""
+    monkeypatch.setattr("orders_platform.defs.automation.run_guard.FIRST_WAIT_SECONDS", 0.0)
+    for _ in range(2):
+        with open_client(chain.settings) as client:
+            client.command("ALTER TABLE daily_revenue DROP PARTITION 20260520")
+        assert failures(chain.order_dates()) == []
+        assert chain.revenue()[NEW] == Decimal("5.50")
+
+
 def test_a_dbt_test_that_fails_keeps_dashboards_as_they_were_until_it_is_repaired(chain: Chain) -> None:
     again = {"customer_id": 1, "created_at": at_noon(NEW)}
     chain.write("orders", order(2, "u", 9, status="lost in the post", total=Decimal(7), **again))
@@ -137,6 +156,17 @@ def test_a_dbt_test_that_fails_keeps_dashboards_as_they_were_until_it_is_repaire
     assert failures(chain.silver("orders")) == []
     assert failures(chain.order_dates()) == []
     assert chain.revenue()[NEW] == Decimal("7.00")
+
+
+def test_gold_that_is_rolled_back_twice_is_rebuilt_twice(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orders_platform.defs.automation.run_guard.FIRST_WAIT_SECONDS", 0.0)
+    tables = [chain.platform.catalog.load_table(f"gold.{name}") for name in ("fact_orders", "daily_revenue")]
+    first = {table.name(): table.metadata.snapshots[0].snapshot_id for table in tables}
+    for _ in range(2):
+        for table in tables:
+            table.refresh().manage_snapshots().set_current_snapshot(snapshot_id=first[table.name()]).commit()
+        assert failures(chain.order_dates()) == []
+        assert chain.revenue()[NEW] == Decimal("7.00")
 
 
 def test_silver_that_fails_its_check_is_not_what_gold_reads(chain: Chain) -> None:

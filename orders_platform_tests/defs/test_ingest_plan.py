@@ -8,11 +8,13 @@ import pytest
 from orders_platform.defs.automation.behind import Behind
 from orders_platform.defs.automation.ingest_plan import UnreadDay, plan_ingest
 from orders_platform.defs.automation.kafka_lag import ingest_request, lag_observations, reason_to_run
+from orders_platform.defs.automation.run_guard import Attempts
 from orders_platform.defs.partitions import contiguous
 from orders_platform.ingest.offsets import OffsetRange
 from orders_platform.settings import Settings
 
 TODAY = date(2026, 5, 20)
+NONE = Attempts()
 NOW = datetime(2026, 5, 20, 12, tzinfo=UTC)
 
 
@@ -84,18 +86,19 @@ def test_a_repeated_tick_makes_the_same_run_key_and_a_moved_end_or_a_failure_ano
     (run,), (same,) = (plan_ingest(waiting, (), TODAY, 100) for _ in range(2))
     (moved,) = plan_ingest([unread("orders", TODAY, (0, 10, 21))], (), TODAY, 100)
     keys = {
-        ingest_request(each, "why", attempt).run_key for each, attempt in ((run, 0), (same, 0), (moved, 0), (run, 1))
+        ingest_request(each, "why", attempts).run_key
+        for each, attempts in ((run, NONE), (same, NONE), (moved, NONE), (run, Attempts(1, 0.0, "a run")))
     }
     assert len(keys) == 3
 
 
 def test_a_range_of_days_is_requested_as_a_range_and_a_day_as_a_partition() -> None:
     (day,) = plan_ingest([unread("orders", TODAY, (0, 0, 1))], (), TODAY, 100)
-    assert ingest_request(day, "why", 0).partition_key == "2026-05-20"
+    assert ingest_request(day, "why", NONE).partition_key == "2026-05-20"
     (both,) = plan_ingest(
         [unread("orders", TODAY - timedelta(days=n), (0, 1 - n, 2 - n)) for n in (0, 1)], (), TODAY, 100
     )
-    request = ingest_request(both, "why", 0)
+    request = ingest_request(both, "why", NONE)
     assert request.partition_key is None
     assert request.tags["dagster/asset_partition_range_start"] == "2026-05-19"
     assert request.tags["dagster/asset_partition_range_end"] == "2026-05-20"

@@ -15,7 +15,7 @@ from orders_platform.defs.automation.run_guard import (
     KIND_TAG,
     REASON_TAG,
     Attempts,
-    failed_attempts,
+    attempts_of,
     run_under_way,
 )
 from orders_platform.defs.automation.stale_dates import OrderDatesRun, order_dates_request
@@ -57,13 +57,13 @@ def test_a_run_counts_as_under_way_until_it_ends(instance: dg.DagsterInstance) -
     assert run_under_way(instance, "lag") is None
 
 
-def test_failed_attempts_of_a_plan_are_counted_from_the_runs(instance: dg.DagsterInstance) -> None:
+def test_attempts_of_a_plan_are_counted_from_the_runs(instance: dg.DagsterInstance) -> None:
     for _ in range(2):
-        breaking.execute_in_process(instance=instance, tags={ATTEMPT_OF_TAG: "plan"}, raise_on_error=False)
-    attempts = failed_attempts(instance, "plan")
-    assert attempts.failed == 2
+        done = breaking.execute_in_process(instance=instance, tags={ATTEMPT_OF_TAG: "plan"}, raise_on_error=False)
+    attempts = attempts_of(instance, "plan")
+    assert (attempts.ended, attempts.last_run) == (2, done.run_id)
     assert time.time() - attempts.last_ended < 60
-    assert failed_attempts(instance, "another plan") == Attempts()
+    assert attempts_of(instance, "another plan") == Attempts()
 
 
 def test_a_failed_run_is_one_structured_line(instance: dg.DagsterInstance, caplog: pytest.LogCaptureFixture) -> None:
@@ -85,17 +85,18 @@ def test_a_failed_run_is_one_structured_line(instance: dg.DagsterInstance, caplo
 
 def test_dates_far_apart_are_one_run_whose_partition_is_the_newest() -> None:
     run = OrderDatesRun((date(2026, 2, 19), date(2026, 5, 20)), gold=True, state="s1")
-    request = order_dates_request(run, 0)
+    request = order_dates_request(run, Attempts())
     assert request.partition_key == "2026-05-20"
     dates = {"order_dates": ["2026-02-19", "2026-05-20"]}
     assert request.run_config == {"ops": {"gold": {"config": dates}, "clickhouse_daily_revenue": {"config": dates}}}
     assert "2 order dates stale in gold" in request.tags[REASON_TAG]
-    assert order_dates_request(run, 1).run_key != request.run_key
+    assert order_dates_request(run, Attempts(1, 0.0, "a run")).run_key != request.run_key
     assert OrderDatesRun(run.dates, gold=True, state="s2").key != run.key
+    assert OrderDatesRun(run.dates, gold=True, state="s1", heads="h2").key != run.key
 
 
 def test_dates_stale_in_clickhouse_alone_do_not_rebuild_gold() -> None:
-    request = order_dates_request(OrderDatesRun((date(2026, 2, 19),), gold=False), 0)
+    request = order_dates_request(OrderDatesRun((date(2026, 2, 19),), gold=False), Attempts())
     assert request.asset_selection == [dg.AssetKey("clickhouse_daily_revenue")]
     assert list(request.run_config["ops"]) == ["clickhouse_daily_revenue"]
 

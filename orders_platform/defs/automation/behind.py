@@ -21,11 +21,13 @@ class Behind:
     """`merge_only` are tables with rows in bronze that silver has not merged or that no check has passed yet.
 
     `stopped` are tables whose log does not go on as it was loaded, with what the error says; the others go on.
+    `heads`: each table's newest snapshots of bronze and silver, and the one of silver that passed its checks.
     """
 
     unread: tuple[UnreadDay, ...]
     merge_only: tuple[str, ...]
     stopped: Mapping[str, str] = field(default_factory=dict)
+    heads: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def records(self) -> int:
@@ -55,10 +57,12 @@ def find_behind(platform: Platform, tables: Collection[str] = ()) -> Behind:
     contracts = [contract for contract in platform.contracts if not tables or contract.table in tables]
     with ThreadPoolExecutor(max_workers=len(contracts)) as pool:
         found = list(pool.map(lambda contract: _unread(platform, contract), contracts))
+    lake = {contract.table: LakeState.of(platform, contract) for contract in contracts}
     return Behind(
         tuple(each for days in found if not isinstance(days, str) for each in days),
-        tuple(contract.table for contract in contracts if _silver_is_behind(platform, contract)),
+        tuple(table for table, state in lake.items() if state.silver_is_behind),
         {contract.table: why for contract, why in zip(contracts, found, strict=True) if isinstance(why, str)},
+        {table: state.heads for table, state in lake.items()},
     )
 
 
@@ -74,21 +78,39 @@ def _unread(platform: Platform, contract: Contract) -> tuple[UnreadDay, ...] | s
     return tuple(UnreadDay(contract.table, day, each.ranges, each.records, each.oldest) for day, each in days.items())
 
 
-def _silver_is_behind(platform: Platform, contract: Contract) -> bool:
-    """Whether a run has ended between bronze's commit and silver's audit, as the tables themselves tell it."""
-    from orders_platform.lake.audit import audited_snapshot
-    from orders_platform.lake.commits import head, own_properties
-    from orders_platform.lake.silver import BRONZE_SNAPSHOT
+@dataclass(frozen=True)
+class LakeState:
+    """Snapshots of one table's bronze and silver: `applied` is the one of bronze that silver's head was merged from."""
 
-    bronze, silver = (_table(platform, name) for name in (contract.bronze_table, contract.silver_table))
-    loaded = head(bronze) if bronze else None
-    if loaded is None:
-        return False
-    merged = head(silver) if silver else None
-    if silver is None or merged is None:
-        return True
-    applied = own_properties(silver, merged).get(BRONZE_SNAPSHOT)
-    return applied != str(loaded) or audited_snapshot(silver) != merged
+    bronze: int | None
+    silver: int | None = None
+    audited: int | None = None
+    applied: str | None = None
+
+    @classmethod
+    def of(cls, platform: Platform, contract: Contract) -> LakeState:
+        from orders_platform.lake.audit import audited_snapshot
+        from orders_platform.lake.commits import head, own_properties
+        from orders_platform.lake.silver import BRONZE_SNAPSHOT
+
+        bronze, silver = (_table(platform, name) for name in (contract.bronze_table, contract.silver_table))
+        loaded, merged = (head(table) if table else None for table in (bronze, silver))
+        if silver is None or merged is None:
+            return cls(loaded)
+        applied = own_properties(silver, merged).get(BRONZE_SNAPSHOT)
+        return cls(loaded, merged, audited_snapshot(silver), applied)
+
+    @property
+    def silver_is_behind(self) -> bool:
+        """Whether a run has ended between bronze's commit and silver's audit, as the tables themselves tell it."""
+        if self.bronze is None:
+            return False
+        return self.silver is None or self.applied != str(self.bronze) or self.audited != self.silver
+
+    @property
+    def heads(self) -> str:
+        """For run keys: another text as soon as anything was committed, audited or rolled back."""
+        return f"{self.bronze}/{self.silver}/{self.audited}"
 
 
 def _table(platform: Platform, identifier: str) -> Table | None:

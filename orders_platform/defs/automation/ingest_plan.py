@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
 from orders_platform.defs.partitions import contiguous
@@ -27,6 +27,7 @@ class IngestRun:
     """One run: tables, a contiguous range of days, and for each table up to where to read each partition.
 
     `stopped` are tables that cannot be loaded: their steps fail with the reason, which is what alerts tell of.
+    `heads` says for each table where bronze and silver stood when it was planned.
     """
 
     first_day: date
@@ -34,6 +35,7 @@ class IngestRun:
     ranges: Mapping[str, tuple[OffsetRange, ...]]
     merge_only: tuple[str, ...] = ()
     stopped: tuple[str, ...] = ()
+    heads: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def records(self) -> int:
@@ -60,23 +62,29 @@ class IngestRun:
 
     @property
     def key(self) -> str:
-        """Fingerprint of positions and ends: the same for a repeated tick, another one as soon as anything moved."""
+        """Fingerprint of positions, ends and heads: the same for a repeated tick, another as soon as anything moved."""
         what = [
             f"{self.first_day}/{self.last_day}",
             *(f"{table}{each}" for table, ranges in sorted(self.ranges.items()) for each in ranges),
             *(f"merge {table}" for table in sorted(self.merge_only)),
             *(f"stopped {table}" for table in self.stopped),
+            *(f"{table} at {head}" for table, head in sorted(self.heads.items())),
         ]
         return hashlib.sha256("\n".join(what).encode()).hexdigest()[:20]
 
 
 def plan_ingest(
-    unread: Iterable[UnreadDay], merge_only: Sequence[str], today: date, max_records: int
+    unread: Iterable[UnreadDay],
+    merge_only: Sequence[str],
+    today: date,
+    max_records: int,
+    heads: Mapping[str, str] | None = None,
 ) -> list[IngestRun]:
     """The runs that carry everything unread, oldest days first; each has one contiguous range of days.
 
     A run reads at most about `max_records`, the same share for every table: what is beyond waits for the next plan.
     Tables whose bronze is complete but whose silver is not (a run died in between) are merged by the last run.
+    `heads`: where each table's bronze and silver stand.
     """
     waiting = [each for each in unread if each.records]
     runs = []
@@ -84,11 +92,13 @@ def plan_ingest(
         days = [each for each in waiting if first <= each.day <= last]
         runs.append(_run(days, max_records))
     if merge_only:
-        if not runs:
-            return [IngestRun(today, today, {}, tuple(sorted(merge_only)))]
-        newest = runs[-1]
-        runs[-1] = IngestRun(newest.first_day, newest.last_day, newest.ranges, tuple(sorted(merge_only)))
-    return runs
+        newest = runs.pop() if runs else IngestRun(today, today, {})
+        runs.append(replace(newest, merge_only=tuple(sorted(merge_only))))
+    return [replace(run, heads=_of_tables(heads or {}, {*run.ranges, *run.merge_only})) for run in runs]
+
+
+def _of_tables(heads: Mapping[str, str], tables: Collection[str]) -> Mapping[str, str]:
+    return {table: head for table, head in heads.items() if table in tables}
 
 
 def _run(days: Sequence[UnreadDay], max_records: int) -> IngestRun:

@@ -14,7 +14,9 @@ from orders_platform.defs.automation.run_guard import (
     ATTEMPT_OF_TAG,
     KIND_TAG,
     REASON_TAG,
-    failed_attempts,
+    Attempts,
+    attempts_of,
+    run_key,
     run_under_way,
 )
 from orders_platform.defs.jobs import INGEST
@@ -54,17 +56,20 @@ def kafka_lag(
         return dg.SkipReason(f"{behind.records} unread records, the oldest {behind.age_seconds(now):.1f} s old")
     runs: list[IngestRun] = []
     if reason is not None:
-        runs = plan_ingest(behind.unread, behind.merge_only, now.date(), platform.settings.max_records_per_run)
+        limit = platform.settings.max_records_per_run
+        runs = plan_ingest(behind.unread, behind.merge_only, now.date(), limit, behind.heads)
     # A run of its own for each table that is stopped: it fails with the reason, and the others with nothing.
-    runs += [IngestRun(now.date(), now.date(), {}, stopped=(table,)) for table in sorted(behind.stopped)]
+    for table in sorted(behind.stopped):
+        heads = {table: behind.heads[table]}
+        runs.append(IngestRun(now.date(), now.date(), {}, stopped=(table,), heads=heads))
     requests, waits = [], []
     for run in runs:
-        attempts = failed_attempts(context.instance, run.key)
+        attempts = attempts_of(context.instance, run.key)
         if wait := attempts.wait_seconds(time.time()):
-            waits.append(f"{run.first_day}: failed {attempts.failed} times, next attempt in {wait:.0f} s")
+            waits.append(f"{run.first_day}: tried {attempts.ended} times, next attempt in {wait:.0f} s")
         else:
             stops = "; ".join(behind.stopped[table] for table in run.stopped)
-            requests.append(ingest_request(run, stops or reason or "", attempts.failed))
+            requests.append(ingest_request(run, stops or reason or "", attempts))
     if not requests:
         return dg.SkipReason("; ".join(waits))
     return dg.SensorResult(run_requests=requests, asset_events=list(lag_observations(behind, now)))
@@ -83,12 +88,12 @@ def reason_to_run(behind: Behind, settings: Settings, now: datetime) -> str | No
     return None
 
 
-def ingest_request(run: IngestRun, reason: str, attempt: int) -> dg.RunRequest:
+def ingest_request(run: IngestRun, reason: str, attempts: Attempts) -> dg.RunRequest:
     """Dagster's request of a planned run. A repeated tick makes the same run key, and so no second run."""
     first, last = run.first_day.isoformat(), run.last_day.isoformat()
     days = {} if first == last else {RANGE_START_TAG: first, RANGE_END_TAG: last}
     return dg.RunRequest(
-        run_key=f"{run.key}-{attempt}",
+        run_key=run_key(run.key, attempts),
         run_config=run.config,
         partition_key=first if first == last else None,
         asset_selection=[dg.AssetKey(name) for name in run.assets],

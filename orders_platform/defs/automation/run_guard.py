@@ -1,7 +1,8 @@
 """Keeps sensors from asking twice: what is under way, what has failed, and how long to wait after a failure.
 
-A run key that was used is skipped for ever, also after a failure, so it carries the number of failed attempts; and
-nothing is requested while a run of the same kind is queued or running, or queues would grow when runs are slow.
+Dagster skips a run key that was used for ever, however its run ended. A state of the tables may come back, by a
+rollback or a kill at the same point, so a key names the state and the last run that was made for it.
+Nothing is requested while a run of the same kind is queued or running, or queues would grow when runs are slow.
 """
 
 from __future__ import annotations
@@ -24,21 +25,25 @@ UNDER_WAY = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-FAILED = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
 @dataclass(frozen=True)
 class Attempts:
-    """Failed runs with the same plan, and when the last one ended (seconds since 1970)."""
+    """Runs of the same plan that have ended, when the last one did (seconds since 1970), and its id.
 
-    failed: int = 0
+    One that went well counts too: the same plan is due again because its state came back, or because nothing moved.
+    """
+
+    ended: int = 0
     last_ended: float = 0.0
+    last_run: str = ""
 
     def wait_seconds(self, now: float) -> float:
-        """How long to wait from `now` on: longer after each failure, at most ten minutes."""
-        if not self.failed:
+        """How long to wait from `now` on: longer after each attempt, at most ten minutes."""
+        if not self.ended:
             return 0.0
-        pause = min(FIRST_WAIT_SECONDS * 2.0 ** (self.failed - 1), LONGEST_WAIT_SECONDS)
+        pause = min(FIRST_WAIT_SECONDS * 2.0 ** min(self.ended - 1, 10), LONGEST_WAIT_SECONDS)
         return max(0.0, self.last_ended + pause - now)
 
 
@@ -48,7 +53,15 @@ def run_under_way(instance: dg.DagsterInstance, kind: str) -> str | None:
     return records[0].dagster_run.run_id if records else None
 
 
-def failed_attempts(instance: dg.DagsterInstance, plan_key: str) -> Attempts:
-    """How often that very plan has failed already."""
-    records = instance.get_run_records(dg.RunsFilter(tags={ATTEMPT_OF_TAG: plan_key}, statuses=FAILED), limit=50)
-    return Attempts(len(records), max((each.end_time or 0.0 for each in records), default=0.0))
+def attempts_of(instance: dg.DagsterInstance, plan_key: str) -> Attempts:
+    """What has been tried of that very plan."""
+    wanted = dg.RunsFilter(tags={ATTEMPT_OF_TAG: plan_key}, statuses=ENDED)
+    newest = instance.get_run_records(wanted, limit=1)
+    if not newest:
+        return Attempts()
+    return Attempts(instance.get_runs_count(wanted), newest[0].end_time or 0.0, newest[0].dagster_run.run_id)
+
+
+def run_key(plan_key: str, attempts: Attempts) -> str:
+    """The same for a repeated tick, and another one as soon as a run of the plan has ended."""
+    return f"{plan_key}-after-{attempts.last_run}" if attempts.last_run else plan_key

@@ -13,7 +13,9 @@ from orders_platform.defs.automation.run_guard import (
     ATTEMPT_OF_TAG,
     KIND_TAG,
     REASON_TAG,
-    failed_attempts,
+    Attempts,
+    attempts_of,
+    run_key,
     run_under_way,
 )
 from orders_platform.defs.jobs import ORDER_DATES
@@ -29,11 +31,15 @@ CLICKHOUSE = "clickhouse_daily_revenue"
 
 @dataclass(frozen=True)
 class OrderDatesRun:
-    """One run for order dates, which need not be contiguous. `state` names what they are stale against."""
+    """One run for order dates, which need not be contiguous.
+
+    `state` names what they are stale against, `heads` where the tables stand that the run will write.
+    """
 
     dates: tuple[date, ...]
     gold: bool
     state: str = ""
+    heads: str = ""
 
     @property
     def partition(self) -> date:
@@ -50,8 +56,8 @@ class OrderDatesRun:
 
     @property
     def key(self) -> str:
-        """Fingerprint of the dates and of what they are stale against."""
-        text = f"{self.gold} {self.state} {' '.join(day.isoformat() for day in sorted(self.dates))}"
+        """Fingerprint of the dates, of what they are stale against, and of what would be written."""
+        text = f"{self.gold} {self.state} {self.heads} {' '.join(day.isoformat() for day in sorted(self.dates))}"
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
     @property
@@ -69,15 +75,19 @@ def plan_order_dates(platform: Platform) -> OrderDatesRun | None:
     """The run that the tables' own marks ask for: gold's stale dates first, else what ClickHouse has not taken over."""
     from orders_platform.lake.gold import plan
     from orders_platform.lake.gold_run import DATES_PER_BUILD
-    from orders_platform.serving.daily_revenue import stale_days
+    from orders_platform.serving.daily_revenue import sequences_of_stale_days
 
     stale = plan(platform.settings, platform.catalog)
     # No date is stale although silver has moved: today's is rebuilt, so that the mark does not outlive silver's expiry.
     dates = stale.stale_dates or ((_today(),) if stale.behind_only_by_mark else ())
     if dates:
-        return OrderDatesRun(dates[-DATES_PER_BUILD:], gold=True, state=str(sorted(stale.inputs.items())))
-    late = tuple(stale_days(platform.settings, platform.catalog))
-    return OrderDatesRun(late, gold=False) if late else None
+        heads = str(sorted((table.model.name, table.head) for table in stale.tables))
+        return OrderDatesRun(dates[-DATES_PER_BUILD:], gold=True, state=str(sorted(stale.inputs.items())), heads=heads)
+    late = sequences_of_stale_days(platform.settings, platform.catalog)
+    if not late:
+        return None
+    gold, shown = ([each.gold for each in late.values()], [sorted(each.shown) for each in late.values()])
+    return OrderDatesRun(tuple(late), gold=False, state=str(gold), heads=str(shown))
 
 
 @dg.sensor(
@@ -102,16 +112,16 @@ def stale_order_dates(
         return dg.SkipReason(f"{type(error).__name__}: {error}")
     if run is None:
         return dg.SkipReason("no order date is stale")
-    attempts = failed_attempts(context.instance, run.key)
+    attempts = attempts_of(context.instance, run.key)
     if wait := attempts.wait_seconds(time.time()):
-        return dg.SkipReason(f"failed {attempts.failed} times, next attempt in {wait:.0f} s: {run.reason}")
-    return order_dates_request(run, attempts.failed)
+        return dg.SkipReason(f"tried {attempts.ended} times, next attempt in {wait:.0f} s: {run.reason}")
+    return order_dates_request(run, attempts)
 
 
-def order_dates_request(run: OrderDatesRun, attempt: int) -> dg.RunRequest:
+def order_dates_request(run: OrderDatesRun, attempts: Attempts) -> dg.RunRequest:
     """Dagster's request of a planned run."""
     return dg.RunRequest(
-        run_key=f"{run.key}-{attempt}",
+        run_key=run_key(run.key, attempts),
         run_config=run.config,
         partition_key=run.partition.isoformat(),
         asset_selection=None if run.gold else [dg.AssetKey(CLICKHOUSE)],
