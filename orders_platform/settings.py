@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as UnparsableError
 
 from orders_platform.environment import read_env_file, unknown_variables
+from orders_platform.errors import PlatformError
 from orders_platform.fault_points import VARIABLE as FAULT_VARIABLE
 
 Kind = TypeVar("Kind", bound=BaseSettings)
@@ -38,7 +39,7 @@ SQL_URI = re.compile(r"(sqlite|postgres|mysql|mariadb|oracle|mssql|duckdb|in-mem
 SIZE = re.compile(r"\s*(?P<number>\d+(\.\d+)?)\s*[kmgt]?i?b\s*", re.IGNORECASE)
 
 
-class SettingsError(Exception):
+class SettingsError(PlatformError):
     """Settings are wrong or missing; the message names every one of them and what to do."""
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import pkgutil
+import socket
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from orders_platform.cli.app import INTERRUPTED, OK, USAGE, WRONG, app
+from orders_platform.cli.app import INTERRUPTED, NOT_COMPARED, OK, USAGE, WRONG, app, is_known
 from orders_platform.settings import Settings
 
 COMMANDS = (
     "up", "down", "status", "demo", "shop", "sync", "reconcile", "doctor",
     "dead-letters list", "dead-letters show", "dead-letters replay", "dead-letters discard",
     "gaps list", "gaps accept", "gaps repair", "ledger show", "ledger rebuild",
+    "drift list", "drift accept",
 )  # fmt: skip
 
 
@@ -42,6 +47,7 @@ def test_the_first_screen_says_where_to_begin_and_what_exit_codes_mean() -> None
     output = call("--help").output
     assert "First time? orders-platform demo" in output
     assert "Exit codes" in output
+    assert all(f"{code} " in output for code in (OK, WRONG, USAGE, NOT_COMPARED, INTERRUPTED))
     assert all(command.split()[0] in output for command in COMMANDS)
 
 
@@ -68,11 +74,54 @@ def test_a_stack_that_is_down_is_said_to_programs_too() -> None:
 
 
 @pytest.mark.usefixtures("home")
-def test_sync_without_a_broker_says_so_in_one_sentence() -> None:
-    result = call("sync")
+def test_sync_without_a_broker_says_so_in_one_sentence_and_in_one_document() -> None:
+    result = call("sync", "--json")
     assert result.exit_code == WRONG
     assert "did not answer within" in " ".join(result.stderr.split())
     assert "Traceback" not in result.output
+    document = json.loads(result.stdout)
+    assert document["caught_up"] is False
+    assert "did not answer within" in document["failures"][0]
+
+
+@pytest.mark.usefixtures("home")
+def test_a_comparison_that_could_not_be_made_is_told_from_a_difference() -> None:
+    result = call("reconcile", "--json")
+    assert result.exit_code == NOT_COMPARED
+    document = json.loads(result.stdout)
+    assert document["equal"] is None
+    assert "database cannot be read" in document["failures"][0]
+
+
+def test_the_doctor_finds_a_taken_port_and_says_so_to_programs(home: Settings) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", home.ports.kafka))
+        other.listen()
+        for_people, for_programs = call("doctor"), call("doctor", "--json")
+    assert for_people.exit_code == for_programs.exit_code == WRONG
+    wrong = [finding for finding in json.loads(for_programs.stdout) if not finding["ok"]]
+    assert any("ORDERS_PLATFORM_PORT_KAFKA" in finding["what"] and finding["remedy"] for finding in wrong)
+    assert "ORDERS_PLATFORM_PORT_KAFKA" in for_people.stdout
+
+
+def _exceptions() -> Iterator[type[Exception]]:
+    """Every exception class that the domain's packages define."""
+    for package in ("contracts", "ingest", "lake", "quality", "serving", "stack"):
+        folder = import_module(f"orders_platform.{package}")
+        for module in pkgutil.iter_modules(folder.__path__, f"{folder.__name__}."):
+            for each in vars(import_module(module.name)).values():
+                if isinstance(each, type) and issubclass(each, Exception) and each.__module__ == module.name:
+                    yield each
+
+
+def test_no_error_of_ours_ends_in_a_traceback() -> None:
+    found = {each.__qualname__: is_known(each.__new__(each)) for each in _exceptions()}
+    assert {"GoldMarkError", "LoadError", "DayOutOfRangeError", "ContractError", "StackError"} <= set(found)
+    assert [name for name, known in found.items() if not known] == []
+
+
+def test_an_error_that_nobody_foresaw_keeps_its_traceback() -> None:
+    assert not is_known(ZeroDivisionError("division by zero"))
 
 
 def test_the_demo_refuses_to_start_a_stack_in_production(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -13,14 +12,16 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from orders_platform.errors import PlatformError
 from orders_platform.settings import SettingsError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-OK, WRONG, USAGE, INTERRUPTED = 0, 1, 2, 130
+OK, WRONG, USAGE, NOT_COMPARED, INTERRUPTED = 0, 1, 2, 3, 130
 EXIT_CODES = (
-    "Exit codes: 0 done, healthy, caught up, equal; 1 something is not; 2 wrong usage or settings; 130 interrupted.\n\n"
+    "Exit codes: 0 done, healthy, caught up, equal; 1 something is not; 2 wrong usage or settings; "
+    "3 `reconcile` could not compare; 130 interrupted.\n\n"
     "Settings are environment variables ORDERS_PLATFORM_… (or a .env file); `doctor` names what is wrong."
 )
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for programs.")]
@@ -50,44 +51,62 @@ app.add_typer(ledger, name="ledger", rich_help_panel="What is loaded and what is
 app.add_typer(gaps, name="gaps", rich_help_panel="What is loaded and what is not")
 
 
-def _known_errors() -> tuple[type[Exception], ...]:
-    """Errors whose message is written for the person who typed the command: no traceback for them."""
-    from orders_platform.contracts import ContractError
+def is_known(error: Exception) -> bool:
+    """Whether its message is written for the person who typed the command: no traceback for them."""
+    if isinstance(error, PlatformError):
+        return True
     from orders_platform.defs.assets.dbt_manifest import ManifestError
-    from orders_platform.defs.demo import DemoError
+    from orders_platform.defs.resources.dbt import DbtBuildError
     from orders_platform.defs.resources.passing_errors import may_pass
     from orders_platform.defs.sync import SyncError
-    from orders_platform.ingest.errors import IngestError
-    from orders_platform.quality.reconcile import ReconcileError
-    from orders_platform.stack import StackError
 
-    error = sys.exception()
-    passing = (type(error),) if isinstance(error, Exception) and may_pass(error) else ()
-    own = (ManifestError, SyncError, DemoError)
-    return (*own, ContractError, IngestError, ReconcileError, StackError, *passing)
+    return isinstance(error, ManifestError | DbtBuildError | SyncError) or may_pass(error)
 
 
 def explained(command: Callable[P, R]) -> Callable[P, R]:
     """Turns errors into a sentence and an exit code."""
+    return explained_with(WRONG)(command)
 
-    @functools.wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except SettingsError as error:
-            err.print(f"[red]error:[/] {error}", highlight=False)
-            raise typer.Exit(USAGE) from None
-        except KeyboardInterrupt:
-            err.print("interrupted")
-            raise typer.Exit(INTERRUPTED) from None
-        except Exception as error:
-            if not isinstance(error, _known_errors()):
-                raise
-            err.print("[red]error:[/]", end=" ")
-            err.print(str(error), markup=False, highlight=False)
-            raise typer.Exit(WRONG) from None
 
-    return run
+def explained_with(failed: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """As `explained`, with the exit code of a command that could not do its work."""
+
+    def decorate(command: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(command)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return command(*args, **kwargs)
+            except SettingsError as error:
+                _print_error(error)
+                raise typer.Exit(USAGE) from None
+            except KeyboardInterrupt:
+                err.print("interrupted")
+                raise typer.Exit(INTERRUPTED) from None
+            except Exception as error:
+                if not is_known(error):
+                    raise
+                _print_error(error)
+                raise typer.Exit(failed) from None
+
+        return run
+
+    return decorate
+
+
+def _print_error(error: Exception) -> None:
+    err.print("[red]error:[/]", end=" ")
+    err.print(str(error), markup=False, highlight=False)
+
+
+@contextmanager
+def document_of_failure(as_json: bool, document: Mapping[str, Any]) -> Iterator[None]:
+    """Programs that read `--json` get one document in any case: when a known error ends it, this and the reasons."""
+    try:
+        yield
+    except Exception as error:
+        if as_json and is_known(error):
+            print_json({**document, "failures": [str(error)]})
+        raise
 
 
 @contextmanager

@@ -10,7 +10,19 @@ import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from orders_platform.cli.app import WRONG, Json, app, err, explained, out, print_json, steps
+from orders_platform.cli.app import (
+    NOT_COMPARED,
+    WRONG,
+    Json,
+    app,
+    document_of_failure,
+    err,
+    explained,
+    explained_with,
+    out,
+    print_json,
+    steps,
+)
 from orders_platform.settings import load
 
 if TYPE_CHECKING:
@@ -62,7 +74,7 @@ def sync(
 ) -> None:
     """Bring everything up to date once, without the daemon: from what Kafka holds now to ClickHouse.
 
-    Runs the same assets as Dagster does. Exit 0 when caught up with what was there at the start.
+    Runs the same assets as Dagster does. Exit 0 when caught up with what was there at the start, 1 when not.
     Works on topics that another Debezium fills: give its prefix and Kafka's address.
 
     Example: `ORDERS_PLATFORM_KAFKA__BOOTSTRAP_SERVERS=kafka:9092 orders-platform sync --topic-prefix erp`
@@ -70,7 +82,7 @@ def sync(
     from orders_platform.defs.sync import sync as run_sync
 
     settings = load(**({"topic_prefix": topic_prefix} if topic_prefix else {}))
-    with steps(as_json) as step:
+    with document_of_failure(as_json, {"caught_up": False}), steps(as_json) as step:
         report = run_sync(settings, step)
     if as_json:
         print_json({"caught_up": True, "runs": report.runs, "seconds": report.seconds, "hops": _hops(report)})
@@ -91,12 +103,13 @@ def _show_hops(report: SyncReport) -> None:
 
 
 @app.command(rich_help_panel="Changes and where they go")
-@explained
+@explained_with(NOT_COMPARED)
 def reconcile(
     limit: Annotated[int, typer.Option(help="How many differing rows to name for each table.", min=1)] = 20,
     as_json: Json = False,
 ) -> None:
-    """Compare silver with PostgreSQL row by row, gold with silver, ClickHouse with gold. Exit 1 if anything differs.
+    """Compare silver with PostgreSQL row by row, gold with silver, ClickHouse with gold. Exit 1 if anything differs,
+    3 if they could not be compared.
 
     The shop may go on writing meanwhile. Example: `orders-platform reconcile --limit 3`
     """
@@ -104,7 +117,7 @@ def reconcile(
     from orders_platform.quality.reconcile import reconcile as run_reconcile
 
     settings = load()
-    with steps(as_json) as step:
+    with document_of_failure(as_json, {"equal": None}), steps(as_json) as step:
         report = run_reconcile(settings, open_catalog(settings), limit=limit, progress=step)
     if as_json:
         print_json(report.to_dict())
@@ -123,7 +136,8 @@ def demo(
     history: Annotated[int, typer.Option(help="Past days to fill with orders first.", min=0)] = 7,
 ) -> None:
     """The main job, end to end, on live changes: starts the stack, runs a shop, carries its changes to ClickHouse,
-    compares every row, and shows the daily revenue beside PostgreSQL's own. Leaves nothing running.
+    compares every row, and shows the daily revenue beside PostgreSQL's own. Stops what it started;
+    on parts of the stack that run already it shows the same, adds its shop's rows to them and leaves them running.
     """
     from orders_platform.defs.demo import run_demo
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 
+from orders_platform.errors import PlatformError
+
 _EXACT = {
     "smallint": "int", "int2": "int", "integer": "int", "int": "int", "int4": "int", "bigint": "long", "int8": "long",
     "real": "float", "float4": "float", "double precision": "double", "float8": "double",
@@ -30,7 +32,7 @@ _ELEMENTS = frozenset(
 MAX_PRECISION = 38
 
 
-class UnsupportedTypeError(Exception):
+class UnsupportedTypeError(PlatformError):
     """A PostgreSQL type that has no place in the tables."""
 
 

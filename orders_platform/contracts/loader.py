@@ -12,6 +12,7 @@ import yaml
 
 from orders_platform.contracts.column_types import UnsupportedTypeError
 from orders_platform.contracts.contract import Column, Contract, Masking
+from orders_platform.errors import PlatformError
 
 FOLDER = Path(__file__).parent
 _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -22,7 +23,7 @@ _VERSION_NAMES = ("valid_from", "valid_to", "removed")
 _COLUMN_NAME = re.compile(r"[^\W\d_]\w*")
 
 
-class ContractError(Exception):
+class ContractError(PlatformError):
     """A contract cannot be used; the message names the file, the place and the remedy."""
 
 

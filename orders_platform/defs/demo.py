@@ -13,6 +13,7 @@ import psycopg
 from orders_platform import stack
 from orders_platform.defs.resources.platform import Platform
 from orders_platform.defs.sync import SyncReport, sync
+from orders_platform.errors import PlatformError
 from orders_platform.settings import Settings
 from orders_platform.stack.shop import ShopReport, apply_schema, run_shop
 
@@ -33,7 +34,7 @@ GROUP BY 1, 2, 3
 """
 
 
-class DemoError(Exception):
+class DemoError(PlatformError):
     """The demo could not be shown; the message says why."""
 
 
@@ -69,7 +70,9 @@ class DemoReport:
 def run_demo(
     settings: Settings, *, rate: float, seconds: float, history_days: int, progress: Callable[[str], None]
 ) -> DemoReport:
-    """Starts the stack, lets a shop write while changes are carried, then compares. Stops the stack in any case.
+    """Starts the stack, lets a shop write while changes are carried, then compares. Stops what it started in any case.
+
+    Parts that ran before go on running, with the rows that the demo's shop wrote.
 
     Raises:
         DemoError: the settings are not those of one machine.
@@ -77,11 +80,14 @@ def run_demo(
     """
     if not settings.is_local:
         raise DemoError(f"the demo starts a stack of its own: ORDERS_PLATFORM_ENV must be local, not {settings.env}")
+    running = {part.name: part.title for part in stack.status(settings).parts if part.pid is not None}
+    if running:
+        progress(f"{', '.join(running.values())}: running already, used as it is and left running")
     try:
         stack.up(settings, progress)
         return show(settings, rate=rate, seconds=seconds, history_days=history_days, progress=progress)
     finally:
-        stack.down(settings, progress)
+        stack.down(settings, progress, keep=running)
 
 
 def show(

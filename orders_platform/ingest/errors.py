@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orders_platform.errors import PlatformError
+
 if TYPE_CHECKING:
     from orders_platform.ingest.gaps import Gap
 
 
-class IngestError(Exception):
+class IngestError(PlatformError):
     """Base of everything that stops a load of one topic."""
 
 

@@ -20,6 +20,7 @@ from pyiceberg.transforms import IdentityTransform
 from sqlalchemy.exc import IntegrityError, OperationalError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from orders_platform.errors import PlatformError
 from orders_platform.settings import CATALOG, Settings
 
 TABLE_PROPERTIES: Mapping[str, str] = {
@@ -36,7 +37,7 @@ TABLE_PROPERTIES: Mapping[str, str] = {
 _BUSY_SECONDS = 60  # SQLite's wait for another process's commit
 
 
-class TableSchemaError(Exception):
+class TableSchemaError(PlatformError):
     """A table's columns contradict what they should be; the message names them."""
 
 

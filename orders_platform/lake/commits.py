@@ -28,21 +28,22 @@ from pyiceberg.table.update import (
 )
 from pyiceberg.table.update.snapshot import _ManifestMergeManager, _MergeAppendFiles
 
+from orders_platform.errors import PlatformError
 from orders_platform.fault_points import FaultPoint, reach
 
 PROPERTY_PREFIX = "orders-platform."
 """Summary properties with this prefix are carried from snapshot to snapshot, but for those that end in `-commit`."""
 
 
-class ConflictError(Exception):
+class ConflictError(PlatformError):
     """Someone else committed first; nothing of ours is in the table. Reload it and plan again."""
 
 
-class CommitUnknownError(Exception):
+class CommitUnknownError(PlatformError):
     """The catalog did not answer: the commit may or may not be in the table. Reload it and plan again from its head."""
 
 
-class ForeignDeletesError(Exception):
+class ForeignDeletesError(PlatformError):
     """The table has delete files of another engine, which readers here would miss."""
 
 

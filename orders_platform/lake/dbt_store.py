@@ -13,6 +13,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.types import NestedField
 
+from orders_platform.errors import PlatformError
 from orders_platform.fault_points import FaultPoint, reach
 from orders_platform.lake.catalog import ensure_table, open_catalog
 from orders_platform.lake.commits import commit
@@ -27,7 +28,7 @@ from orders_platform.settings import Settings
 PARTITION = "order_date"
 
 
-class ForeignDateError(Exception):
+class ForeignDateError(PlatformError):
     """A model returned rows of order dates that are not being rebuilt; they would stand in their partitions twice."""
 
 

@@ -14,10 +14,12 @@ from datetime import date
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import ancestors_of
 
+from orders_platform.errors import PlatformError
+
 PROPERTY = "orders-platform.gold"
 
 
-class GoldMarkError(Exception):
+class GoldMarkError(PlatformError):
     """A gold table has snapshots, and none of them says what it was built from."""
 
 

@@ -13,13 +13,15 @@ from typing import Any
 
 import yaml
 
+from orders_platform.errors import PlatformError
+
 PROJECT = Path(__file__).parents[2] / "dbt_project"
 """The dbt project, beside the package in the repository and in the image."""
 
 MANIFEST = PROJECT / "target" / "manifest.json"
 
 
-class GoldModelError(Exception):
+class GoldModelError(PlatformError):
     """The dbt models do not say what the platform must know; the message names the model and the key."""
 
 

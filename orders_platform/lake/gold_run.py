@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pyiceberg.catalog import Catalog
 
+from orders_platform.errors import PlatformError
 from orders_platform.lake.commits import CommitUnknownError, ConflictError
 from orders_platform.lake.gold import GoldPlan, discard, note, plan, prepare, publish
 from orders_platform.lake.gold_models import MANIFEST
@@ -29,7 +30,7 @@ DATES_PER_BUILD = 31
 """More stale dates than this wait, as pending, for the next build: one build's rows stay within memory and folder."""
 
 
-class GoldAuditError(Exception):
+class GoldAuditError(PlatformError):
     """dbt failed, or one of its tests did; nothing was published. `failures` names them."""
 
     def __init__(self, failures: Collection[str], folder: Path) -> None:

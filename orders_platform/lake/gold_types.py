@@ -18,6 +18,8 @@ from pyiceberg.types import (
     TimestamptzType,
 )
 
+from orders_platform.errors import PlatformError
+
 _PLAIN: dict[str, IcebergType] = {
     "BOOLEAN": BooleanType(),
     "INTEGER": IntegerType(),
@@ -32,7 +34,7 @@ _PLAIN: dict[str, IcebergType] = {
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 
 
-class ModelTypeError(Exception):
+class ModelTypeError(PlatformError):
     """A model returns a column of a type that both engines do not write alike."""
 
 

@@ -13,6 +13,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from orders_platform.errors import PlatformError
 from orders_platform.lake.gold_mark import GoldMark
 from orders_platform.lake.gold_models import PROJECT
 from orders_platform.settings import Settings
@@ -20,7 +21,7 @@ from orders_platform.settings import Settings
 PLAN_FILE = "workspace.json"
 
 
-class NoWorkspaceError(Exception):
+class NoWorkspaceError(PlatformError):
     """dbt was started without the workspace that says what to build."""
 
 

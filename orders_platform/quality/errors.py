@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from orders_platform.errors import PlatformError
 
-class ReconcileError(Exception):
+
+class ReconcileError(PlatformError):
     """The tables could not be compared; the message says which, why, and what to do."""
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from clickhouse_connect.driver.client import Client
 from pyiceberg.catalog import Catalog
 
+from orders_platform.errors import PlatformError
 from orders_platform.fault_points import FaultPoint, reach
 from orders_platform.lake.outcome import CheckOutcome
 from orders_platform.serving.client import open_client
@@ -32,11 +33,11 @@ ABANDONED_AFTER = timedelta(hours=6)
 ATTEMPTS = 3
 
 
-class LoadError(Exception):
+class LoadError(PlatformError):
     """What was loaded differs from gold; the message says whether readers can see it."""
 
 
-class OvertakenError(Exception):
+class OvertakenError(PlatformError):
     """Gold kept changing the day while it was loaded; nothing was swapped in, and the day is still stale."""
 
 

@@ -11,6 +11,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 
+from orders_platform.errors import PlatformError
 from orders_platform.lake.gold_files import date_sequences
 from orders_platform.lake.gold_publish import main_head
 from orders_platform.serving.day_figures import DIMENSIONS, MEASURES, DayFigures
@@ -20,7 +21,7 @@ FIRST_DAY, LAST_DAY = date(1900, 1, 1), date(2299, 12, 31)
 """ClickHouse's Date32 ends there; a day beyond would be shown as another one."""
 
 
-class DayOutOfRangeError(Exception):
+class DayOutOfRangeError(PlatformError):
     """An order date that ClickHouse cannot hold."""
 
 

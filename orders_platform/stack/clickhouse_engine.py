@@ -15,6 +15,8 @@ from typing import Any
 import chdb
 from chdb import ChdbError
 
+from orders_platform.errors import PlatformError
+
 SESSION_SECONDS = 60.0
 _CODE = re.compile(r"Code: (\d+)")
 _FORMAT = re.compile(r"\bFORMAT\s+(\w+)\s*;?\s*$", re.IGNORECASE)
@@ -22,7 +24,7 @@ _INSERT_OF_DATA = re.compile(r"\s*INSERT\s+INTO\b.*\bFORMAT\s+(\w+)\s*$", re.IGN
 _SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-class EngineError(Exception):
+class EngineError(PlatformError):
     """The engine refused a statement; `code` is ClickHouse's number of the error."""
 
     def __init__(self, message: str) -> None:

@@ -19,6 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
+from orders_platform.errors import PlatformError
 from orders_platform.stack.clickhouse_engine import Answer, Engine, EngineError, Statement
 
 HOST = "127.0.0.1"
@@ -143,7 +144,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-class RequestError(Exception):
+class RequestError(PlatformError):
     """A request that is none of ClickHouse's interface."""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from orders_platform.errors import PlatformError
 
-class StackError(Exception):
+
+class StackError(PlatformError):
     """The stack cannot do what was asked; the message says what happened, where, and what to do next."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,14 +102,17 @@ def up(settings: Settings, report: Report = lambda _: None, *, new_slot: bool = 
     return status(settings)
 
 
-def down(settings: Settings, report: Report = lambda _: None) -> None:
-    """Stops everything, readers before what they read from; harmless when nothing runs. Raises `StackError`."""
+def down(settings: Settings, report: Report = lambda _: None, *, keep: Collection[str] = ()) -> None:
+    """Stops everything, readers before what they read from; harmless when nothing runs. Raises `StackError`.
+
+    `keep` names parts that are left as they are.
+    """
     _require_local(settings)
     if not settings.home.exists():
         return
     problems = []
     with _alone(settings.home):
-        for part in reversed(parts(settings)):
+        for part in reversed([part for part in parts(settings) if part.name not in keep]):
             try:
                 take_down(part, report)
             except StackError as error:
