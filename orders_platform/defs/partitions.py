@@ -6,8 +6,9 @@ from itertools import pairwise
 
 import dagster as dg
 
-FIRST_DAY = date(2026, 1, 1)
-"""Days before it are processed like any other, but are no partitions in the UI."""
+FIRST_DAY = date(2015, 1, 1)
+"""Order dates before it are built like any other, but are no partitions in the UI; records of earlier ingest days stop
+their table by name. Listing the partitions since then takes 0.07 s, since 1970 0.6 s."""
 
 DAYS = dg.DailyPartitionsDefinition(start_date=FIRST_DAY.isoformat(), timezone="UTC", end_offset=1)
 """Every day up to today: today's partition is materialized many times while it lasts."""

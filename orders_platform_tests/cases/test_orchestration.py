@@ -15,6 +15,7 @@ import pytest
 from pyiceberg.catalog import Catalog
 
 from orders_platform.contracts import Contract, load_contracts
+from orders_platform.defs.automation.behind import find_behind
 from orders_platform.defs.automation.kafka_lag import RANGE_END_TAG, RANGE_START_TAG, kafka_lag
 from orders_platform.defs.automation.run_guard import FIRST_WAIT_SECONDS
 from orders_platform.defs.jobs import FRESHNESS
@@ -179,6 +180,20 @@ def test_each_day_of_a_ranged_backfill_has_its_own_rows_and_results(installation
             history = storage.get_asset_check_execution_history(key, limit=20)
             passed = {record.partition for record in history if record.evaluation and record.evaluation.passed}
             assert {day.isoformat() for day in days} <= passed, key
+
+
+def test_records_of_a_day_years_ago_are_asked_for_and_older_ones_stop_their_table_by_name(
+    installation: Installation, topic: str
+) -> None:
+    produce(installation.settings, topic, [change(1, 1, at=moment(date(2019, 8, 1)))])
+    request = installation.asked()
+    assert request.partition_key == "2019-08-01"
+    assert installation.run(request).success
+    assert rows(installation.settings) == [(1,)]
+    produce(installation.settings, topic, [change(2, 2, at=moment(date(2013, 8, 1)), partition=1)])
+    behind = find_behind(installation.platform)
+    assert "records of 2013-08-01 are older than the first ingest day" in behind.stopped["orders"]
+    assert installation.asked().partition_key == today().isoformat()
 
 
 def test_an_old_days_backfill_makes_nothing_fresher(installation: Installation, topic: str) -> None:

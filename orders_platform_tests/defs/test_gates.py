@@ -115,6 +115,9 @@ def test_two_dates_far_apart_are_rebuilt_by_one_run_and_each_is_recorded(chain: 
     checks = {event.check_name: event.passed for event in done.get_asset_check_evaluations()}
     assert {"gold_revenue_agrees_with_silver", "unique_gold_fact_orders_order_id", "equals_gold"} <= checks.keys()
     assert all(checks.values())
+    key = dg.AssetCheckKey(dg.AssetKey("gold_fact_orders"), "unique_gold_fact_orders_order_id")
+    history = chain.instance.event_log_storage.get_asset_check_execution_history(key, limit=10)
+    assert {OLD.isoformat(), NEW.isoformat()} <= {record.partition for record in history}
     (latest, *_) = chain.instance.fetch_materializations(dg.AssetKey("gold_fact_orders"), limit=1).records
     assert latest.asset_materialization is not None
     metadata = latest.asset_materialization.metadata

@@ -117,12 +117,19 @@ def test_a_day_that_fails_leaves_the_other_days_of_the_range_materialized(instan
     done = run(instance, location(broken=["2026-05-04"]), "2026-05-03", "2026-05-05")
     assert not done.success
     assert rows(instance) == {"2026-05-03": 3, "2026-05-05": 5}
+    assert results(instance) == {"2026-05-03": "SUCCEEDED", "2026-05-04": "PLANNED", "2026-05-05": "SUCCEEDED"}
     (failure,) = [event for event in done.all_events if event.is_step_failure]
     assert (
         "1 of 3 days failed (2026-05-04: Broken: bad contract of 2026-05-04)"
         in failure.step_failure_data.error_display_string
     )
     assert not instance.fetch_materializations(dg.AssetKey("behind"), limit=1).records
+
+
+def test_a_check_that_fails_is_red_for_its_day_although_another_day_breaks(instance: dg.DagsterInstance) -> None:
+    broken = location(wrong=["2026-05-03"], broken=["2026-05-04"])
+    assert not run(instance, broken, "2026-05-03", "2026-05-05").success
+    assert results(instance) == {"2026-05-03": "FAILED", "2026-05-04": "PLANNED", "2026-05-05": "SUCCEEDED"}
 
 
 def test_what_cannot_pass_is_not_tried_again_and_what_can_is(
@@ -151,5 +158,5 @@ def test_a_check_that_fails_for_an_order_date_of_the_config_stops_what_follows(i
 
 
 def test_a_date_before_the_first_partition_is_processed_without_a_record(instance: dg.DagsterInstance) -> None:
-    assert run(instance, location(order_dates=["2019-12-31", "2026-05-20"]), "2026-05-20").success
+    assert run(instance, location(order_dates=["2014-12-31", "2026-05-20"]), "2026-05-20").success
     assert rows(instance) == {"2026-05-20": 20}

@@ -16,6 +16,7 @@ from typing import Any
 import dagster as dg
 
 from orders_platform.defs.assets.columns import schema_of
+from orders_platform.defs.checks.per_day import daily_check
 from orders_platform.lake.gold_models import MANIFEST
 
 
@@ -85,9 +86,7 @@ def _spec(node: Mapping[str, Any], names: Mapping[str, dg.AssetKey]) -> dg.Asset
 
 def _check(test: Mapping[str, Any], model: dg.AssetKey) -> dg.AssetCheckSpec:
     severity = str(test["config"].get("severity", "error")).lower()
-    return dg.AssetCheckSpec(
-        test["name"], asset=model, description=test.get("description") or None, blocking=severity == "error"
-    )
+    return daily_check(model, test["name"], test.get("description") or None, blocking=severity == "error")
 
 
 def _tested_model(test: Mapping[str, Any], models: Mapping[str, Any]) -> str | None:

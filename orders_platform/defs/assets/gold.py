@@ -8,11 +8,12 @@ import dagster as dg
 
 from orders_platform.defs.assets.dbt_manifest import DbtModel
 from orders_platform.defs.assets.order_dates import OrderDatesConfig
-from orders_platform.defs.checks.per_day import DayResult, Event, days_done
+from orders_platform.defs.checks.per_day import DayResult, Event, checks_done, days_done
 from orders_platform.defs.partitions import DAYS
 from orders_platform.defs.resources.dbt import DbtBuild, DbtBuildError, NodeResult
 from orders_platform.defs.resources.passing_errors import retried
 from orders_platform.defs.resources.platform import Platform
+from orders_platform.lake.outcome import CheckOutcome
 
 if TYPE_CHECKING:
     from orders_platform.lake.gold_run import GoldResult
@@ -46,13 +47,15 @@ def gold_assets(models: Sequence[DbtModel]) -> dg.AssetsDefinition:
                     run_dbt=dbt,
                 )
         except DbtBuildError as error:
-            yield from _checks(models, dbt.results)
+            dates = config.dates_of(context)
+            for model in models:
+                said = DayResult({}, _checks(model, dbt.results))
+                yield from checks_done(context, model.spec.key.to_user_string(), dict.fromkeys(dates, said))
             raise dg.Failure(
                 description=f"gold was not published, readers see what they saw before: {error}", allow_retries=False
             ) from error
         for model in models:
             yield from days_done(context, model.spec.key.to_user_string(), _days(model, result, dbt.results))
-        yield from _checks(models, dbt.results)
 
     return build
 
@@ -69,23 +72,22 @@ def _days(model: DbtModel, result: "GoldResult", said: Mapping[str, NodeResult])
     }
     return {
         day: DayResult(
-            {"dagster/partition_row_count": stored.rows.get(day, 0), "rows": stored.rows.get(day, 0), **of_run}
+            {"dagster/partition_row_count": stored.rows.get(day, 0), "rows": stored.rows.get(day, 0), **of_run},
+            _checks(model, said),
         )
         for day in result.dates
     }
 
 
-def _checks(models: Sequence[DbtModel], said: Mapping[str, NodeResult]) -> Iterator[dg.AssetCheckResult]:
-    """dbt's tests that were run, as check results."""
-    for model in models:
-        for unique_id, spec in model.tests.items():
-            if (result := said.get(unique_id)) is None or result.status == "skipped":
-                continue
-            yield dg.AssetCheckResult(
-                asset_key=model.spec.key,
-                check_name=spec.name,
-                passed=result.passed,
-                severity=dg.AssetCheckSeverity.WARN if result.status == "warn" else dg.AssetCheckSeverity.ERROR,
-                description=result.message or None,
-                metadata={"failures": result.failures, "seconds": round(result.seconds, 3)},
-            )
+def _checks(model: DbtModel, said: Mapping[str, NodeResult]) -> dict[str, CheckOutcome]:
+    """What dbt's tests of a model say of each order date of the build: they read the rebuilt dates together."""
+    return {
+        spec.name: CheckOutcome(
+            passed=result.passed,
+            description=result.message,
+            metadata={"failures": result.failures, "seconds": round(result.seconds, 3)},
+            warns_only=result.status == "warn",
+        )
+        for unique_id, spec in model.tests.items()
+        if (result := said.get(unique_id)) is not None and result.status != "skipped"
+    }

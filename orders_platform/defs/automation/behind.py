@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from orders_platform.contracts import Contract
 from orders_platform.defs.automation.ingest_plan import UnreadDay
+from orders_platform.defs.partitions import FIRST_DAY
 from orders_platform.defs.resources.platform import Platform
 
 if TYPE_CHECKING:
@@ -75,6 +76,11 @@ def _unread(platform: Platform, contract: Contract) -> tuple[UnreadDay, ...] | s
         days = unread(platform.settings, platform.catalog, contract).days
     except (GapError, LedgerError) as error:
         return f"{type(error).__name__}: {error}"
+    if days and (oldest := min(days)) < FIRST_DAY:
+        return (
+            f"records of {oldest} are older than the first ingest day that there is, {FIRST_DAY}, and are not loaded; "
+            "set FIRST_DAY in orders_platform/defs/partitions.py to their day"
+        )
     return tuple(UnreadDay(contract.table, day, each.ranges, each.records, each.oldest) for day, each in days.items())
 
 

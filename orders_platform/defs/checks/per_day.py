@@ -29,12 +29,14 @@ class DayResult:
     checks: Mapping[str, CheckOutcome] = field(default_factory=dict)
 
 
-def daily_check(asset: str, name: str, description: str) -> dg.AssetCheckSpec:
-    """A check with a result for each day; when it fails, nothing after it runs."""
+def daily_check(
+    asset: str | dg.AssetKey, name: str, description: str | None, *, blocking: bool = True
+) -> dg.AssetCheckSpec:
+    """A check with a result for each day; when it fails, and is `blocking`, nothing after it runs."""
     with warnings.catch_warnings():
         # Checks with partitions are a preview feature of Dagster 1.13: the one warning that is accepted.
         warnings.simplefilter("ignore", dg.PreviewWarning)
-        return dg.AssetCheckSpec(name, asset=asset, description=description, blocking=True, partitions_def=DAYS)
+        return dg.AssetCheckSpec(name, asset=asset, description=description, blocking=blocking, partitions_def=DAYS)
 
 
 def each_day(
@@ -61,7 +63,7 @@ def each_day(
         except Exception as error:
             context.log.error(f"{asset}: {day} failed: {type(error).__name__}: {error}", exc_info=error)
             failed[day] = error
-    yield from days_failed(asset, done, failed) if failed else days_done(context, asset, done)
+    yield from days_failed(context, asset, done, failed) if failed else days_done(context, asset, done)
 
 
 def days_done(context: dg.AssetExecutionContext, asset: str, done: Mapping[date, DayResult]) -> Iterator[Event]:
@@ -72,6 +74,12 @@ def days_done(context: dg.AssetExecutionContext, asset: str, done: Mapping[date,
         context.add_asset_metadata(dict(done[day].metadata) if day in done else {}, key, day.isoformat())
     yield dg.MaterializeResult(asset_key=key)
     yield from _materializations(key, {day: result for day, result in done.items() if day not in own})
+    yield from checks_done(context, asset, done)
+
+
+def checks_done(context: dg.AssetExecutionContext, asset: str, done: Mapping[date, DayResult]) -> Iterator[Event]:
+    """Records the check results of days: each as its day's, and what they come to as the run's."""
+    key, own = dg.AssetKey(asset), run_days(context)
     selected = {check.name for check in context.selected_asset_check_keys if check.asset_key == key}
     selected &= {name for result in done.values() for name in result.checks}
     alone = len(own) == 1
@@ -84,10 +92,17 @@ def days_done(context: dg.AssetExecutionContext, asset: str, done: Mapping[date,
 
 
 def days_failed(
-    asset: str, done: Mapping[date, DayResult], failed: Mapping[date, Exception]
-) -> Iterator[dg.AssetMaterialization]:
-    """Records the days that went well and raises `dagster.Failure` for the others."""
-    yield from _materializations(dg.AssetKey(asset), done)
+    context: dg.AssetExecutionContext,
+    asset: str,
+    done: Mapping[date, DayResult],
+    failed: Mapping[date, Exception],
+) -> Iterator[Event]:
+    """Records the days that went well, with their check results, and raises `dagster.Failure` for the others."""
+    key = dg.AssetKey(asset)
+    yield from _materializations(key, done)
+    selected = {check.name for check in context.selected_asset_check_keys if check.asset_key == key}
+    for day, result in done.items():
+        yield from _evaluations(context, key, day, {n: o for n, o in result.checks.items() if n in selected})
     reasons = {day.isoformat(): f"{type(error).__name__}: {error}" for day, error in failed.items()}
     total, named = len(done) + len(failed), "; ".join(f"{day}: {reason}" for day, reason in reasons.items())
     which = f"{len(failed)} of {total} days failed ({named}). The other days stand." if total > 1 else named
@@ -128,7 +143,7 @@ def _evaluations(
             description=outcome.description,
             metadata=dict(outcome.metadata),
             target_materialization_data=target,
-            blocking=True,
+            blocking=not outcome.warns_only,
             partition=day.isoformat(),
         )
 
