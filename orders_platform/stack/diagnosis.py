@@ -5,13 +5,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 
 import psutil
 
 from orders_platform.contracts import load_contracts
+from orders_platform.lake.gold_models import MANIFEST
 from orders_platform.settings import Settings
 from orders_platform.stack.disk import require_room
+from orders_platform.stack.elsewhere import LackingError, Probe, ask, probes
 from orders_platform.stack.errors import StackError
 from orders_platform.stack.jars import jar_cache, locked_jars
 from orders_platform.stack.java import find_java
@@ -39,9 +42,10 @@ class Finding:
 
 def doctor(settings: Settings) -> list[Finding]:
     """Looks at everything that the platform needs here; changes nothing, and never raises for what it finds."""
-    checks: list[Callable[[Settings], list[Finding]]] = [_contracts, _disk, _memory]
+    checks: list[Callable[[Settings], list[Finding]]] = [_contracts, _manifest, _disk, _memory]
     if settings.is_local:
         checks += [_packages, _java, _jars, _account, _ports, _stack]
+    checks += [partial(_elsewhere, probe=probe) for probe in probes(settings)]
     found: list[Finding] = [Finding(True, f"settings are complete for {settings.env}")]
     for check in checks:
         try:
@@ -54,6 +58,19 @@ def doctor(settings: Settings) -> list[Finding]:
 def _contracts(_: Settings) -> list[Finding]:
     tables = ", ".join(contract.table for contract in load_contracts())
     return [Finding(True, f"contracts can be read: {tables}")]
+
+
+def _manifest(_: Settings) -> list[Finding]:
+    if not MANIFEST.is_file():
+        return [Finding(False, f"dbt's manifest {MANIFEST} is missing: Dagster cannot load gold", "make manifest")]
+    return [Finding(True, "dbt's manifest is there")]
+
+
+def _elsewhere(settings: Settings, probe: Probe) -> list[Finding]:
+    try:
+        return [Finding(True, ask(probe, settings))]
+    except LackingError as error:
+        return [Finding(False, str(error), error.remedy)]
 
 
 def _disk(settings: Settings) -> list[Finding]:
@@ -74,7 +91,7 @@ def _memory(_: Settings) -> list[Finding]:
 def _packages(_: Settings) -> list[Finding]:
     missing = [what for package, what in STACK_PACKAGES.items() if find_spec(package) is None]
     if missing:
-        return [Finding(False, f"not installed: {', '.join(missing)}", "pip install 'orders-platform[stack]'")]
+        return [Finding(False, f"not installed: {', '.join(missing)}", "make install")]
     return [Finding(True, "the packages of the local stack are installed")]
 
 

@@ -132,14 +132,16 @@ def test_the_doctor_finds_nothing_wrong_with_a_stack_that_is_well(live_stack: Se
 
 def test_the_doctor_names_what_is_wrong_with_its_remedy(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orders_platform.stack.diagnosis.NEEDED_MEMORY_BYTES", 1 << 60)
+    monkeypatch.setattr("orders_platform.stack.diagnosis.MANIFEST", settings.home / "manifest.json")
     monkeypatch.setattr("orders_platform.stack.diagnosis.STACK_PACKAGES", {"no_such_package": "PostgreSQL"})
     with socket.socket() as other:
         other.bind(("127.0.0.1", settings.ports.clickhouse))
         other.listen()
         wrong = {finding.what: finding.remedy for finding in doctor(settings) if not finding.ok}
-    assert len(wrong) == 3
-    assert wrong["not installed: PostgreSQL"] == "pip install 'orders-platform[stack]'"
+    assert len(wrong) == 4
+    assert wrong["not installed: PostgreSQL"] == "make install"
     assert any("ORDERS_PLATFORM_PORT_CLICKHOUSE" in what for what in wrong)
+    assert "make manifest" in wrong.values()
     assert all(wrong.values())
 
 
