@@ -6,6 +6,7 @@ import json
 import pkgutil
 import socket
 from collections.abc import Iterator
+from decimal import Decimal
 from importlib import import_module
 from pathlib import Path
 
@@ -13,7 +14,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from orders_platform.cli.app import INTERRUPTED, NOT_COMPARED, OK, USAGE, WRONG, app, is_known
+from orders_platform.cli.changes import show_demo
+from orders_platform.defs.demo import DemoReport, RevenueRow
+from orders_platform.defs.sync import SyncReport
+from orders_platform.quality.report import ReconcileReport
 from orders_platform.settings import Settings
+from orders_platform.stack.shop import ShopReport
 
 COMMANDS = (
     "up", "down", "status", "demo", "shop", "sync", "reconcile", "doctor",
@@ -136,6 +142,17 @@ def test_the_demo_refuses_to_start_a_stack_in_production(home: Settings, monkeyp
     result = call("demo")
     assert result.exit_code == WRONG
     assert "ORDERS_PLATFORM_ENV must be local" in " ".join(result.stderr.split())
+
+
+def test_a_cent_between_the_dashboard_and_postgresql_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    key = ("2026-11-20", "EU-WEST", "EUR")
+    row = RevenueRow(key, orders=1, clickhouse=Decimal("10.00"), postgres=Decimal("10.01"), postgres_orders=1)
+    report = DemoReport(ShopReport(), SyncReport(), ReconcileReport((), 0.0), (row,))
+    assert not report.equal
+    show_demo(report)
+    printed = capsys.readouterr().out
+    assert "\u2260" in printed
+    assert "1 rows of daily revenue, NOT EQUAL" in printed
 
 
 def test_ctrl_c_has_its_own_exit_code(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from orders_platform.cli.app import (
 from orders_platform.settings import load
 
 if TYPE_CHECKING:
-    from orders_platform.defs.demo import RevenueRow
+    from orders_platform.defs.demo import DemoReport, RevenueRow
     from orders_platform.defs.sync import SyncReport
 
 
@@ -143,13 +143,18 @@ def demo(
 
     with steps() as step:
         report = run_demo(load(), rate=rate, seconds=seconds, history_days=history, progress=step)
+    show_demo(report)
+    if not report.equal:
+        raise typer.Exit(WRONG)
+
+
+def show_demo(report: DemoReport) -> None:
+    """Prints the figures, the hops, each comparison, and whether all are equal."""
     _show_revenue(report.revenue)
     _show_hops(report.sync)
     for comparison in report.reconciled.tables:
         out.print(str(comparison), style=None if comparison.equal else "red", markup=False, highlight=False)
     out.print(f"{len(report.revenue)} rows of daily revenue, {'all equal' if report.equal else 'NOT EQUAL'}")
-    if not report.equal:
-        raise typer.Exit(WRONG)
 
 
 def _show_revenue(rows: Sequence[RevenueRow]) -> None:
