@@ -42,7 +42,7 @@ def build_location(platform: Platform, manifest: Path = MANIFEST) -> dg.Definiti
             *(bronze_asset(contract) for contract in contracts),
             *(silver_asset(contract) for contract in contracts),
             gold_assets(models),
-            clickhouse_asset(owner=contracts[0].owner),
+            clickhouse_asset(contracts[0].owner, platform.settings),
         ],
         asset_checks=[*map(reconciliation_check, contracts), freshness_checks(contracts)],
         jobs=[INGEST, ORDER_DATES, *check_jobs(contracts)],

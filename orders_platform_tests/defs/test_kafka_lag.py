@@ -61,8 +61,11 @@ def produce(settings: Settings, table: str, count: int) -> None:
     assert producer.flush(20) == 0
 
 
-def tick(instance: dg.DagsterInstance, settings: Settings) -> dg.SensorResult | dg.SkipReason:
+def tick(
+    instance: dg.DagsterInstance, settings: Settings, before: float | None = None
+) -> dg.SensorResult | dg.SkipReason:
     context = dg.build_sensor_context(instance=instance, resources={"platform": Platform(settings)})
+    context._last_tick_completion_time = before  # `build_sensor_context` takes none
     result = kafka_lag(context)
     assert isinstance(result, dg.SensorResult | dg.SkipReason)
     return result
@@ -89,7 +92,7 @@ def test_a_few_young_records_wait_and_more_make_one_run_with_their_offsets(
     assert sum(end - first for first, end in ranges["staging_orders"].values()) == 8
     assert request.tags["orders-platform/reason"] == "9 unread records, threshold 5"
     observed = {event.asset_key.to_user_string() for event in result.asset_events}
-    assert observed == {"kafka_orders", "kafka_customers"}
+    assert observed == {f"kafka_{contract.table}" for contract in load_contracts()}
     (again,) = tick(instance, topics).run_requests or ()  # type: ignore[union-attr]
     assert again.run_key == request.run_key
 
@@ -101,6 +104,11 @@ def test_nothing_is_asked_for_while_a_run_is_queued(instance: dg.DagsterInstance
     result = tick(instance, topics)
     assert isinstance(result, dg.SkipReason)
     assert run.run_id in (result.skip_message or "")
+    skipped = tick(instance, topics, before=time.time() - 60)
+    assert isinstance(skipped, dg.SensorResult)
+    assert not skipped.run_requests
+    lag = {event.asset_key.to_user_string(): event.metadata["lag_records"].value for event in skipped.asset_events}
+    assert (lag["kafka_orders"], lag["kafka_customers"]) == (9, 0), "the series goes on while a run is slow"
 
 
 def test_what_was_requested_runs_and_leaves_nothing_to_ask_for(instance: dg.DagsterInstance, topics: Settings) -> None:

@@ -95,6 +95,24 @@ def test_tables_show_their_schema_with_masked_columns_as_text(location: dg.Defin
     assert "Masked" in (columns["email"].description or "")
 
 
+@pytest.mark.parametrize(
+    ("asset", "column", "kind"),
+    [
+        ("gold_fact_orders", "revenue", "decimal(14, 2)"),
+        ("gold_daily_revenue", "revenue", "decimal(18, 2)"),
+        ("clickhouse_daily_revenue", "revenue", "Decimal(18, 2)"),
+    ],
+)
+def test_gold_and_clickhouse_show_the_type_of_each_column(
+    location: dg.Definitions, asset: str, column: str, kind: str
+) -> None:
+    schema = location.resolve_asset_graph().get(dg.AssetKey(asset)).metadata["dagster/column_schema"]
+    types = {each.name: each.type for each in schema.columns}
+    assert types[column] == kind
+    assert len(types) >= 8
+    assert "?" not in types.values()
+
+
 @pytest.mark.parametrize("asset", ["bronze_orders", "silver_orders", "gold_daily_revenue", "clickhouse_daily_revenue"])
 def test_every_hop_that_publishes_has_a_blocking_check(location: dg.Definitions, asset: str) -> None:
     graph = location.resolve_asset_graph()

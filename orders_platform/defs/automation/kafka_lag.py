@@ -42,8 +42,11 @@ def kafka_lag(
     context: dg.SensorEvaluationContext, platform: dg.ResourceParam[Platform]
 ) -> dg.SensorResult | dg.SkipReason:
     """One tick: a run request for each contiguous range of days that is behind, or the reason for none."""
-    if running := run_under_way(context.instance, KIND):
-        return dg.SkipReason(f"run {running} is queued or running; what it leaves is requested after it")
+    observe = first_of_its_minute(context, time.time())
+    running = run_under_way(context.instance, KIND)
+    under_way = f"run {running} is queued or running; what it leaves is requested after it"
+    if running and not observe:
+        return dg.SkipReason(under_way)
     try:
         behind = find_behind(platform)
     except Exception as error:
@@ -51,9 +54,13 @@ def kafka_lag(
             raise
         return dg.SkipReason(f"{type(error).__name__}: {error}")
     now = datetime.now(UTC)
+    observations = list(lag_observations(behind, now))
+    if running:
+        return _skipped(under_way, observations)
     reason = reason_to_run(behind, platform.settings, now)
     if reason is None and not behind.stopped:
-        return dg.SkipReason(f"{behind.records} unread records, the oldest {behind.age_seconds(now):.1f} s old")
+        waiting = f"{behind.records} unread records, the oldest {behind.age_seconds(now):.1f} s old"
+        return _skipped(waiting, observations if observe else [])
     runs: list[IngestRun] = []
     if reason is not None:
         limit = platform.settings.max_records_per_run
@@ -71,8 +78,24 @@ def kafka_lag(
             stops = "; ".join(behind.stopped[table] for table in run.stopped)
             requests.append(ingest_request(run, stops or reason or "", attempts))
     if not requests:
-        return dg.SkipReason("; ".join(waits))
-    return dg.SensorResult(run_requests=requests, asset_events=list(lag_observations(behind, now)))
+        return _skipped("; ".join(waits), observations if observe else [])
+    return dg.SensorResult(run_requests=requests, asset_events=observations)
+
+
+def first_of_its_minute(context: dg.SensorEvaluationContext, now: float) -> bool:
+    """Whether a tick at `now` (seconds since 1970) is in another minute than the tick before it.
+
+    Such a tick reports the lag also when it asks for nothing: the series goes on while runs are slow, and the event log
+    grows by one event a table and minute.
+    """
+    before = context.last_tick_completion_time
+    return before is not None and int(before // 60) != int(now // 60)
+
+
+def _skipped(reason: str, observations: list[dg.AssetObservation]) -> dg.SensorResult | dg.SkipReason:
+    if not observations:
+        return dg.SkipReason(reason)
+    return dg.SensorResult(skip_reason=reason, asset_events=observations)
 
 
 def reason_to_run(behind: Behind, settings: Settings, now: datetime) -> str | None:
@@ -102,8 +125,8 @@ def ingest_request(run: IngestRun, reason: str, attempts: Attempts) -> dg.RunReq
 
 
 def lag_observations(behind: Behind, now: datetime) -> Iterable[dg.AssetObservation]:
-    """Unread records and their age as numbers on the topics, at the moments at which a run is asked for."""
-    for table in sorted({each.table for each in behind.unread}):
+    """Unread records and their age as numbers on the topics; 0 for one that is read to its end."""
+    for table in sorted({*behind.heads, *(each.table for each in behind.unread)} - behind.stopped.keys()):
         of_table = behind.of(table)
         yield dg.AssetObservation(
             f"kafka_{table}",
