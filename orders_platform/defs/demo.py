@@ -82,7 +82,7 @@ def run_demo(
         raise DemoError(f"the demo starts a stack of its own: ORDERS_PLATFORM_ENV must be local, not {settings.env}")
     running = {part.name: part.title for part in stack.status(settings).parts if part.pid is not None}
     if running:
-        progress(f"{', '.join(running.values())}: running already, used as it is and left running")
+        progress(f"left running, as it was found: {', '.join(running.values())}")
     try:
         stack.up(settings, progress)
         return show(settings, rate=rate, seconds=seconds, history_days=history_days, progress=progress)
