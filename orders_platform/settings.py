@@ -245,7 +245,6 @@ def _read(kind: type[Kind], prefix: str, given: Mapping[str, Any]) -> tuple[Kind
     wrong = {str(e["loc"][0]) for e in found if e["loc"]}
     if not wrong:
         return None, problems
-    fields = kind.model_fields
-    defaults = {name: fields[name].get_default(call_default_factory=True, validated_data={}) for name in wrong}
+    defaults = {n: kind.model_fields[n].get_default(call_default_factory=True, validated_data={}) for n in wrong}
     settings, more = _read(kind, prefix, {**given, **defaults})
     return settings, [*problems, *more]
