@@ -59,6 +59,17 @@ def tables(settings: Settings) -> dict[str, list[tuple[object, ...]]]:
     return found
 
 
+METADATA = {
+    "staging_orders": {"rows", "bytes", "files", "offsets", "seconds"},
+    "bronze_orders": {"rows", "dead_letters", "tombstones", "offsets", "bytes", "seconds", "snapshot_id"},
+    "silver_orders": {"rows", "rows_changed", "bytes_rewritten", "seconds", "snapshot_id"},
+    "gold_fact_orders": {"rows", "bytes", "seconds"},
+    "gold_daily_revenue": {"rows", "bytes", "seconds"},
+    "clickhouse_daily_revenue": {"rows", "seconds"},
+}
+"""What every hop shows of a run in the UI."""
+
+
 @pytest.fixture(scope="module")
 def traded(live_stack: Settings) -> Settings:
     """A stack on which a shop with a past has traded and everything has been carried once."""
@@ -119,6 +130,15 @@ def test_the_whole_chain_of_one_day_runs_by_itself(traded: Settings) -> None:
         done = job.execute_in_process(instance=instance, partition_key=today, raise_on_error=False)
         assert done.success, [event.message for event in done.all_events if event.is_failure]
         assert recorded_days(instance, "gold_fact_orders") == {today}
+        missing = {asset: names - metadata_of(instance, asset) for asset, names in METADATA.items()}
+        assert {asset: names for asset, names in missing.items() if names} == {}
+
+
+def metadata_of(instance: dg.DagsterInstance, asset: str) -> set[str]:
+    """The names of what the asset's materializations say of themselves."""
+    records = instance.fetch_materializations(dg.AssetKey(asset), limit=100).records
+    said = [record.asset_materialization for record in records]
+    return {name for each in said if each is not None for name in each.metadata}
 
 
 def recorded_days(instance: dg.DagsterInstance, asset: str) -> set[str | None]:

@@ -51,7 +51,8 @@ FAULTS = CommitFaults(
 
 @dataclass(frozen=True)
 class BronzeResult:
-    """What one call loaded. records = rows + dead + tombstones + skipped; `ranges` are the offsets it added.
+    """What one call loaded. records = rows + dead + tombstones + skipped; `ranges` are the offsets it added, `bytes`
+    the size of the files that it wrote.
 
     `late` rows were committed in the shop before the day, in UTC. `drift` says how the shop's table differs from its
     contract, and `drift_is_new` that the load before did not see it so.
@@ -66,6 +67,7 @@ class BronzeResult:
     skipped: int
     dead: int
     late: int
+    bytes: int
     ranges: tuple[OffsetRange, ...]
     ledger: Ledger
     drift: Drift = field(default_factory=Drift)
@@ -274,6 +276,7 @@ class _Load:
             counts["skipped"],
             counts["dead"],
             counts["late"],
+            counts["bytes"],
             flatten(by_partition(self._ranges)),
             ledger,
             self._drift,
@@ -302,6 +305,7 @@ class _Load:
                 self.rehearse(table)
             places = highest_within(con, decoded.positions_sql, places)
             files += write_files(con, table, decoded.sql, partition=self.day)
+        counts["bytes"] = sum(file.file_size_in_bytes for file in files)
         return files, counts, places
 
     def _batches(self, slices: Sequence[Slice]) -> Iterator[pa.Table]:

@@ -69,6 +69,7 @@ def bronze_asset(contract: Contract) -> dg.AssetsDefinition:
                     "late": result.late,
                     "schema_drift": str(result.drift),
                     "offsets": sum(each.offsets for each in result.ranges),
+                    "bytes": result.bytes,
                     "snapshot_id": str(result.snapshot_id or ""),
                 },
                 {
