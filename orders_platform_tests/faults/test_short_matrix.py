@@ -15,7 +15,7 @@ from orders_platform_tests.faults.recording import Recording
 
 pytestmark = pytest.mark.timeout(600)
 CONTRACTS = load_contracts()
-SEEDS = range(8)
+SEEDS = range(5)
 
 
 def test_equal_seeds_make_equal_histories() -> None:
