@@ -19,7 +19,7 @@ from orders_platform.contracts import Contract
 from orders_platform.fault_points import FaultPoint
 from orders_platform.settings import Settings
 from orders_platform_tests.faults.history import History, Step
-from orders_platform_tests.faults.oracle import differences
+from orders_platform_tests.faults.oracle import NOTHING, Records, differences
 from orders_platform_tests.faults.passes import Pass
 from orders_platform_tests.faults.recording import Record, Recording, write
 from orders_platform_tests.faults.work import Kind, Work
@@ -91,6 +91,8 @@ class Player:
         self.log = folder / "passes.log"
         self.ends: list[str] = []
         self.written: list[Record] = []
+        self.earlier: Records = NOTHING
+        """What the topics held before they lost it."""
         self.after_next_write: list[Callable[[], object]] = []
         """What waits for the next portion: a transaction that stays open until then."""
         self.place: Callable[[Record], Record] = lambda record: record
@@ -137,7 +139,7 @@ class Player:
         for _ in range(HEALING_PASSES):
             codes.append(self.start().wait())
             if codes[-1] == 0:
-                return differences(self.settings, self.contracts, self._recording.state)
+                return differences(self.settings, self.contracts, self._recording.state, self.earlier)
         return [f"the platform did not catch up when all was well: passes ended with {codes}, see {self.log}"]
 
     def start(self, work: Work | None = None, die_at: FaultPoint | None = None, times: int = 1) -> Pass:

@@ -19,7 +19,7 @@ from orders_platform_tests.faults.history import Fault, Step
 from orders_platform_tests.faults.oracle import ingest_differences
 from orders_platform_tests.faults.player import Player
 from orders_platform_tests.faults.protections import Protection
-from orders_platform_tests.faults.recording import Recording
+from orders_platform_tests.faults.recording import Recording, read_topic
 from orders_platform_tests.faults.work import Kind, Work
 
 pytestmark = pytest.mark.timeout(600)
@@ -50,6 +50,7 @@ def _expired(player: Player, recording: Recording, work: Work) -> None:
     player.write(first)
     player.run(STEP, work)
     player.write(second)
+    player.earlier = {CONTRACTS[0].table: read_topic(player.settings, CONTRACTS[0])}
     topic = CONTRACTS[0].topic(player.settings.topic_prefix)
     ends = [TopicPartition(topic, p, -1) for p in range(3)]  # -1: everything up to the end
     for future in player.admin.delete_records(ends).values():
@@ -119,4 +120,4 @@ def _play(
     player.prepare()
     HISTORIES[protection](player, recording, work)
     code = player.run(STEP, work)
-    return code, ingest_differences(player.settings, CONTRACTS, recording.state)
+    return code, ingest_differences(player.settings, CONTRACTS, recording.state, player.earlier)
