@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -79,10 +80,12 @@ class Pass:
     def wait_until_frozen(self) -> bool:
         """Whether it has stopped itself at a point; False if it has ended before."""
         deadline = time.monotonic() + PASS_SECONDS
-        while self._process.is_alive() and time.monotonic() < deadline:
-            if psutil.Process(self._process.pid).status() == psutil.STATUS_STOPPED:
-                return True
-            time.sleep(0.02)
+        with suppress(psutil.NoSuchProcess):  # it may end between two looks
+            process = psutil.Process(self._process.pid)
+            while self._process.is_alive() and time.monotonic() < deadline:
+                if process.status() == psutil.STATUS_STOPPED:
+                    return True
+                time.sleep(0.02)
         return False
 
     def thaw(self) -> None:
