@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -25,7 +26,9 @@ from orders_platform.quality.key_range import KeyRange
 from orders_platform.quality.reconcile import _silver_pair, reconcile_silver
 from orders_platform.quality.shop_snapshot import shop_snapshot
 from orders_platform.settings import Settings
+from orders_platform.stack import down, up
 from orders_platform.stack.shop import run_shop
+from orders_platform_tests.conftest import new_settings
 from orders_platform_tests.quality.copied_silver import contract_of, damaged
 
 pytestmark = pytest.mark.timeout(240)
@@ -61,6 +64,17 @@ def carry(settings: Settings, catalog: Catalog, stop: threading.Event) -> None:
                 stage_day(settings, contract, day)
                 load_day(settings, catalog, contract, day)
             merge_silver(settings, catalog, contract)
+
+
+@pytest.fixture(scope="module")
+def live_stack(new_home: Callable[[str], Path]) -> Iterator[Settings]:
+    """A stack of this module's own: a fence waits for every slot, so nobody else's may be left behind here."""
+    settings = new_settings(new_home("compared"))
+    try:
+        up(settings, print)
+        yield settings
+    finally:
+        down(settings, print)
 
 
 @pytest.fixture
