@@ -51,7 +51,7 @@ status: $(INSTALLED) ## Show endpoint, process, memory, version and log file of 
 
 .PHONY: test
 test: lint $(MANIFEST) ## Run lint, then all tests, on real parts, with coverage; ARGS="-k name" chooses, WORKERS=1 for less memory
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(ARGS)
 WORKERS ?= 2
 
 .PHONY: lint

@@ -43,6 +43,11 @@ def new_settings(home: Path, **values: object) -> Settings:
     return Settings(_env_file=None, home=home, ports=ports, **values)  # type: ignore[call-arg, arg-type]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that may take the longest, as their time-out says, come first: no worker is left with one at the end."""
+    items.sort(key=lambda item: -max((mark.args[0] for mark in item.iter_markers("timeout")), default=0))
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """A fresh home, nothing running."""

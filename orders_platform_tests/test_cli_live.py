@@ -72,7 +72,7 @@ def test_reconcile_finds_all_equal(carried: Settings) -> None:
 
 @pytest.mark.usefixtures("stray_row")
 def test_reconcile_names_the_row_that_differs(carried: Settings) -> None:
-    result = call(carried, "reconcile", "--limit", "1", "--json")
+    result = call(carried, "reconcile", "--limit", "1", "--wait", "2", "--json")
     assert result.exit_code == WRONG
     (unequal,) = (table for table in json.loads(result.stdout)["tables"] if not table["equal"])
     assert len(unequal["differences"]) == 1

@@ -106,19 +106,25 @@ def _show_hops(report: SyncReport) -> None:
 @explained_with(NOT_COMPARED)
 def reconcile(
     limit: Annotated[int, typer.Option(help="How many differing rows to name for each table.", min=1)] = 20,
+    wait: Annotated[
+        float, typer.Option(help="Seconds in which what differs may become equal: it may only be late.", min=0)
+    ] = 120.0,
     as_json: Json = False,
 ) -> None:
     """Compare silver with PostgreSQL row by row, gold with silver, ClickHouse with gold. Exit 1 if anything differs,
     3 if they could not be compared.
 
-    The shop may go on writing meanwhile. Example: `orders-platform reconcile --limit 3`
+    The shop may go on writing meanwhile. Example: `orders-platform reconcile --limit 3 --wait 10`
     """
     from orders_platform.lake.catalog import open_catalog
+    from orders_platform.quality.comparison import Patience
     from orders_platform.quality.reconcile import reconcile as run_reconcile
 
     settings = load()
     with document_of_failure(as_json, {"equal": None}), steps(as_json) as step:
-        report = run_reconcile(settings, open_catalog(settings), limit=limit, progress=step)
+        report = run_reconcile(
+            settings, open_catalog(settings), limit=limit, progress=step, patience=Patience(limit_seconds=wait)
+        )
     if as_json:
         print_json(report.to_dict())
     else:

@@ -32,7 +32,9 @@ def _pass(work: Work, environment: Mapping[str, str], log: Path) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     from orders_platform.settings import load
+    from orders_platform_tests.faults.forked_dbt import use_forked_dbt
 
+    use_forked_dbt()
     work.run(load())
 
 
