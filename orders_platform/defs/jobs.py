@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from orders_platform.contracts import Contract
+from orders_platform.defs.checks.expectations import expectations_key
 from orders_platform.defs.checks.freshness import freshness_key
 from orders_platform.defs.checks.reconciliation import reconciliation_key
 
@@ -24,11 +25,11 @@ ORDER_DATES = dg.define_asset_job(
     selection=dg.AssetSelection.groups("gold", "serving"),
     description="Stale order dates, through gold to ClickHouse.",
 )
-RECONCILIATION, FRESHNESS = "reconciliation", "freshness"
+RECONCILIATION, FRESHNESS, EXPECTATIONS = "reconciliation", "freshness", "contract_expectations"
 
 
 def check_jobs(contracts: Sequence[Contract]) -> list[UnresolvedAssetJobDefinition]:
-    """The jobs that only look: `RECONCILIATION` and `FRESHNESS`, over all tables."""
+    """The jobs that only look, over all tables."""
     return [
         dg.define_asset_job(
             RECONCILIATION,
@@ -39,5 +40,10 @@ def check_jobs(contracts: Sequence[Contract]) -> list[UnresolvedAssetJobDefiniti
             FRESHNESS,
             selection=dg.AssetSelection.checks(*map(freshness_key, contracts)),
             description="How old silver's data are.",
+        ),
+        dg.define_asset_job(
+            EXPECTATIONS,
+            selection=dg.AssetSelection.checks(*map(expectations_key, contracts)),
+            description="What the contracts promise of silver's rows.",
         ),
     ]

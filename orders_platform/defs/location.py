@@ -14,11 +14,13 @@ from orders_platform.defs.assets.kafka import kafka_asset
 from orders_platform.defs.assets.postgres import postgres_asset
 from orders_platform.defs.assets.silver import silver_asset
 from orders_platform.defs.assets.staging import staging_asset
+from orders_platform.defs.automation.daily_expectations import daily_expectations
 from orders_platform.defs.automation.failure_alerts import failed_runs
 from orders_platform.defs.automation.freshness import freshness_every_five_minutes
 from orders_platform.defs.automation.hourly_reconciliation import hourly_reconciliation
 from orders_platform.defs.automation.kafka_lag import kafka_lag
 from orders_platform.defs.automation.stale_dates import stale_order_dates
+from orders_platform.defs.checks.expectations import expectation_checks
 from orders_platform.defs.checks.freshness import freshness_checks
 from orders_platform.defs.checks.reconciliation import reconciliation_check
 from orders_platform.defs.jobs import INGEST, ORDER_DATES, check_jobs
@@ -44,10 +46,14 @@ def build_location(platform: Platform, manifest: Path = MANIFEST) -> dg.Definiti
             gold_assets(models),
             clickhouse_asset(contracts[0].owner, platform.settings),
         ],
-        asset_checks=[*map(reconciliation_check, contracts), freshness_checks(contracts)],
+        asset_checks=[
+            *map(reconciliation_check, contracts),
+            freshness_checks(contracts),
+            expectation_checks(contracts),
+        ],
         jobs=[INGEST, ORDER_DATES, *check_jobs(contracts)],
         sensors=[kafka_lag, stale_order_dates, failed_runs],
-        schedules=[hourly_reconciliation, freshness_every_five_minutes],
+        schedules=[hourly_reconciliation, freshness_every_five_minutes, daily_expectations],
         resources={"platform": platform, **({"s3": platform.s3} if platform.s3 else {})},
         # An interpreter a step would cost more than the steps of a micro-batch.
         executor=dg.in_process_executor,

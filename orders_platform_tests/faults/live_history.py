@@ -37,6 +37,7 @@ from orders_platform_tests.faults.work import Kind, Work
 
 RATE = 100.0
 CHANGES = 150
+LOST_CHANGES = 50
 WAIT_SECONDS = 60.0
 LAG = Work(Kind.LAG_SENSOR)
 
@@ -145,8 +146,6 @@ class LivePlayer:
             LiveFault.INCREMENTAL_SNAPSHOT: self._read_anew,
             LiveFault.RECORDS_LOST: lambda: None,
         }
-        if fault is LiveFault.RECORDS_LOST:
-            self._remember()
         under_way = Pass(self._environment, self.log, LAG)
         with self._shop():
             time.sleep(random.Random(self._seed).uniform(0.2, 1.0))
@@ -230,7 +229,9 @@ class LivePlayer:
             self._earlier.setdefault(contract.table, []).extend(read_topic(self._settings, contract))
 
     def _lose_records(self) -> None:
-        """Retention was shorter than the pause: what was captured meanwhile is gone. Accepted, and repaired."""
+        """Retention was shorter than a pause: what was captured in it is gone. Accepted, and repaired."""
+        self._remember()
+        run_shop(self._settings.postgres, RATE, None, self._seed, max_changes=LOST_CHANGES)
         with psycopg.connect(self._settings.postgres, autocommit=True) as connection:
             connection.execute("DELETE FROM inventory WHERE product_id = (SELECT max(product_id) FROM inventory)")
         wait_until_captured(self._settings)

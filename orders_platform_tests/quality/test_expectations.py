@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dagster as dg
 import pytest
 from pyiceberg.catalog import Catalog
 
+from orders_platform.defs.jobs import EXPECTATIONS
+from orders_platform.defs.location import build_location
+from orders_platform.defs.resources.platform import Platform
 from orders_platform.quality.expectations import check_expectations, expectations
 from orders_platform.settings import Settings
 from orders_platform_tests.quality.copied_silver import contract_of, damaged
@@ -54,3 +58,29 @@ def test_broken_rows_are_counted_by_expectation(
     with damaged(copied_shop, catalog, f"silver.{table}", select):
         outcome = check_expectations(copied_shop, catalog, contract_of(table))
     assert (outcome.passed, outcome.description) == (False, sentence)
+
+
+def test_the_daily_run_has_a_result_for_each_table_and_names_what_is_broken(
+    copied_shop: Settings, catalog: Catalog
+) -> None:
+    job = build_location(Platform(copied_shop)).resolve_job_def(EXPECTATIONS)
+    select = "SELECT * REPLACE (CASE WHEN order_id = 3 THEN 'lost' ELSE status END AS status) FROM t"
+    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    with damaged(copied_shop, catalog, "silver.orders", select), dg.DagsterInstance.ephemeral() as instance:
+        run = job.execute_in_process(quiet, instance)
+    found = {each.asset_key.to_user_string(): each for each in run.get_asset_check_evaluations()}
+    assert {table: each.passed for table, each in found.items()} == {
+        "postgres_customers": True,
+        "postgres_inventory": True,
+        "postgres_line_items": True,
+        "postgres_orders": False,
+        "postgres_products": True,
+    }
+    assert "expect_column_values_to_be_in_set of status: 1 rows break it" in str(found["postgres_orders"].description)
+
+
+def test_of_many_rows_a_sample_is_validated(
+    copied_shop: Settings, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orders_platform.quality.expectations.LARGEST_SAMPLE", 10)
+    assert check_expectations(copied_shop, catalog, contract_of("orders")).metadata["rows"] == 10
