@@ -22,18 +22,27 @@ def list_(as_json: Json = False) -> None:
     from orders_platform.ingest.bronze import bronze_table
     from orders_platform.ingest.drift import decisions, last_seen
     from orders_platform.lake.catalog import open_catalog
+    from orders_platform.lake.evolved import evolved_fields, widened_columns
 
     catalog = open_catalog(load())
     found: dict[str, dict[str, Any]] = {}
     for contract in contracts_of(None):
         table = bronze_table(catalog, contract)
-        found[contract.table] = {"differs": str(last_seen(table)), "accepted": decisions(table)}
+        found[contract.table] = {
+            "differs": str(last_seen(table)),
+            "evolved": {field.name: str(field.field_type) for field in evolved_fields(table.schema())},
+            "widened": widened_columns(contract, table.schema()),
+            "accepted": decisions(table),
+        }
     if as_json:
         print_json(found)
         return
     for name, each in found.items():
+        evolved = [f"bronze has {column} ({kind}) beside the contract" for column, kind in each["evolved"].items()]
+        evolved += [f"bronze has {column} as {kind}" for column, kind in each["widened"].items()]
         accepted = [f"accepted {d['change']} ({d['reason']})" for d in each["accepted"]]
-        out.print(f"{name}: {'; '.join([each['differs'] or 'as its contract', *accepted])}", markup=False)
+        said = [each["differs"] or "as its contract in the last load", *evolved, *accepted]
+        out.print(f"{name}: {'; '.join(said)}", markup=False)
 
 
 @drift.command("accept")

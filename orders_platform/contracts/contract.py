@@ -8,6 +8,8 @@ from enum import StrEnum
 
 from orders_platform.contracts.column_types import canonical_type, has_text_form
 
+_REWRITTEN = ("time", "interval", "numeric", "decimal")
+"""Types that are text in the tables, though not the text that Debezium writes."""
 _NOT_OF_A_TOPIC = re.compile(r"[^A-Za-z0-9._-]")
 
 
@@ -52,6 +54,11 @@ class Column:
     def source_names(self) -> tuple[str, ...]:
         """Its names in events, that of now first."""
         return (self.source_name, *self.former_names)
+
+    @property
+    def is_as_it_arrives(self) -> bool:
+        """Whether the tables hold what events say of it, and no other form of that."""
+        return canonical_type(self.source_type) == "string" and not self.source_type.lower().startswith(_REWRITTEN)
 
     @property
     def is_array(self) -> bool:

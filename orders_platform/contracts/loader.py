@@ -10,17 +10,13 @@ from typing import Any
 
 import yaml
 
+from orders_platform.contracts.column_names import name_problem
 from orders_platform.contracts.column_types import UnsupportedTypeError
 from orders_platform.contracts.contract import Column, Contract, Masking
 from orders_platform.errors import PlatformError
 
 FOLDER = Path(__file__).parent
 _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
-_ENGINE_NAMES = ("file_index", "file_row_number", "filename")
-"""What DuckDB adds to the rows of a file."""
-_VERSION_NAMES = ("valid_from", "valid_to", "removed")
-"""What readers of versions are given beside the columns."""
-_COLUMN_NAME = re.compile(r"[^\W\d_]\w*")
 
 
 class ContractError(PlatformError):
@@ -125,14 +121,10 @@ def _check(contract: Contract) -> None:
     folded = [name.casefold() for name in names]
     if alike := [name for name in names if folded.count(name.casefold()) > 1]:
         raise ValueError(f"columns {', '.join(alike)} differ only in case, which SQL engines do not tell apart")
-    taken = (*_ENGINE_NAMES, *(_VERSION_NAMES if contract.history else ()))
     for column in contract.columns:
-        if column.name.lower() in taken:
-            raise ValueError(f"column {column.name!r}: the name is taken; keep it as physicalName and choose another")
-        if not _COLUMN_NAME.fullmatch(column.name):
+        if problem := name_problem(column.name, contract.history):
             raise ValueError(
-                f"column {column.name!r}: a name is letters, digits and _, and starts with a letter (names that start "
-                f"with _ belong to the platform); keep PostgreSQL's name as physicalName and choose another as name"
+                f"column {column.name!r}: {problem}; keep PostgreSQL's name as physicalName and choose another as name"
             )
         if column.masking and column.name in contract.key:
             raise ValueError(f"column {column.name!r}: a key cannot be masked")

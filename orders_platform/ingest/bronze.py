@@ -25,8 +25,9 @@ from orders_platform.ingest.boundaries import TopicMemory
 from orders_platform.ingest.cover import Slice, cover_day, cover_of_former
 from orders_platform.ingest.dead_letters import DEAD
 from orders_platform.ingest.decoding import Decoded, Decoder
-from orders_platform.ingest.drift import DRIFT, Drift, EventForm, accepted_changes, judge, to_json
+from orders_platform.ingest.drift import DRIFT, Drift, to_json
 from orders_platform.ingest.errors import CommitRefusedError, StagedFileError
+from orders_platform.ingest.evolution import Evolution
 from orders_platform.ingest.kafka_admin import KafkaAdmin, TopicLog
 from orders_platform.ingest.ledger import COMMIT, TAG, Ledger
 from orders_platform.ingest.log_guard import refuse_another_log
@@ -38,8 +39,9 @@ from orders_platform.ingest.staging_files import Storage, storage
 from orders_platform.lake.catalog import ensure_table
 from orders_platform.lake.commits import CommitFaults, CommitUnknownError, ConflictError, commit, own_properties
 from orders_platform.lake.duckdb_engine import connect, scan_files_sql, scan_sql, write_files
+from orders_platform.lake.evolved import in_bronze, settle
 from orders_platform.lake.maintenance import expire_if_due
-from orders_platform.lake.schemas import bronze_schema
+from orders_platform.lake.schemas import beyond_sql, bronze_schema
 from orders_platform.settings import Settings
 
 ATTEMPTS = 8
@@ -82,6 +84,7 @@ def bronze_table(catalog: Catalog, contract: Contract) -> Table:
         bronze_schema(contract),
         partition_by="_ingest_day",
         bounds=["_kafka_partition", "_kafka_offset", "_lsn", DEAD],
+        prepare=lambda table: settle(table, contract, masked=False),
     )
 
 
@@ -181,7 +184,7 @@ class _Load:
         with connect(self.settings) as con:
             make_history(con)
             known = lambda lsns: f"(FROM {_with_lsn(table, lsns)} UNION ALL BY NAME FROM {HISTORY})"  # noqa: E731
-            for rows in self._decoded(con, table, ledger, log, slices):
+            for rows in self._decoded(con, table, ledger, log, slices, evolving=False):
                 for fall in falls(con, rows.positions_sql, places, known):
                     first.setdefault(fall.partition, fall)
                 places = highest_within(con, rows.positions_sql, places)
@@ -190,19 +193,24 @@ class _Load:
                 refuse_rewound(con, KafkaAdmin(self.settings), table, log, ledger, list(first.values()))
 
     def _decoded(
-        self, con: duckdb.DuckDBPyConnection, bronze: Table, ledger: Ledger, log: TopicLog, slices: Sequence[Slice]
+        self,
+        con: duckdb.DuckDBPyConnection,
+        bronze: Table,
+        ledger: Ledger,
+        log: TopicLog,
+        slices: Sequence[Slice],
+        evolving: bool = True,
     ) -> Iterator[Decoded]:
-        """The slices' records, batch by batch."""
+        """The slices' records, batch by batch; the table takes up what of the shop's has evolved before they are."""
         decoder, epochs = Decoder(con, self.contract), ledger.epochs(log.topic_id)
-        accepted = accepted_changes(bronze)
-
-        def judged(found: Sequence[EventForm]) -> Contract:
-            drift = judge(self.contract, found, accepted, log.name)
-            self._drift |= drift
-            return drift.tolerated_by(self.contract)
-
         for records in self._batches(slices):
-            yield decoder.decode(records, log.topic_id, self.day, epochs, judged)
+            decided = Evolution(self.contract, bronze, log.name, commits=evolving)
+            decoded = decoder.decode(records, log.topic_id, self.day, epochs, decided.judge)
+            if decoded.dead and (wider := decoder.wider_types(decided.contract)):
+                decided.widen(wider)
+                decoded = decoder.decode(records, log.topic_id, self.day, epochs, decided.judge)
+            self._drift |= decided.drift
+            yield decoded
 
     def _plan(self, table: Table) -> tuple[Ledger, TopicLog, tuple[Slice, ...]]:
         """What is loaded, from which log the rest comes, and what there is of it."""
@@ -304,7 +312,8 @@ class _Load:
                 # Where the new history begins takes a look at all that is to be loaded; that one raises.
                 self.rehearse(table)
             places = highest_within(con, decoded.positions_sql, places)
-            files += write_files(con, table, decoded.sql, partition=self.day)
+            further = beyond_sql(table.schema(), bronze_schema(in_bronze(self.contract, table.schema())))
+            files += write_files(con, table, f"SELECT *{further} FROM ({decoded.sql})", partition=self.day)
         counts["bytes"] = sum(file.file_size_in_bytes for file in files)
         return files, counts, places
 

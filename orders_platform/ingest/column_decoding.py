@@ -15,13 +15,11 @@ from enum import StrEnum
 import duckdb
 
 from orders_platform.contracts import Column
+from orders_platform.ingest.placeholder import placeholders
 from orders_platform.ingest.text_forms import TEXT_MACROS, ambiguous_sql, text_sql
 
-PLACEHOLDER = "__debezium_unavailable_value"
-"""What Debezium writes for an out-of-line value that an UPDATE did not touch."""
-PLACEHOLDER_BASE64 = "X19kZWJleml1bV91bmF2YWlsYWJsZV92YWx1ZQ=="
-
 DECIMAL = re.compile(r"decimal\((\d+), (\d+)\)")
+REAL_DIGITS = 9
 MICROS_FIRST, MICROS_LAST = -62_135_596_800_000_000, 253_402_300_799_999_999
 """Years 1 to 9999: what every reader of the tables can represent."""
 
@@ -70,6 +68,10 @@ def define_macros(con: duckdb.DuckDBPyConnection) -> None:
         "WHEN contains(j, chr(92)) THEN j::JSON->>'$' ELSE substr(j, 2, length(j) - 2) END",
         # Doubles print with at most 17 digits: up to 15 they are the number that was written.
         "exact_number(j) AS starts_with(j, '\"') OR length(j) <= 16 OR regexp_full_match(j, '-?[0-9]+')",
+        # Nine digits tell every real from its neighbours; more are written only of a double precision.
+        "is_real(t) AS length(t) <= 9 OR TRY_CAST(t AS DOUBLE) = TRY_CAST(TRY_CAST(t AS FLOAT)::VARCHAR AS DOUBLE) "
+        f"OR length(regexp_extract(replace(t, '.', ''), '^-?0*([0-9]*?)0*([eE].*)?$', 1)) <= {REAL_DIGITS} "
+        "OR NOT isfinite(TRY_CAST(t AS DOUBLE))",
         f"from_micros(m) AS CASE WHEN m BETWEEN {MICROS_FIRST} AND {MICROS_LAST} THEN m END",
         "too_fine(t) AS length(t) > 26 AND regexp_matches(t, '[.][0-9]{6}[0-9]*[1-9]')",
         "has_zone(t) AS ends_with(t, 'Z') OR regexp_matches(t, '[T ].*[+-][0-9]{2}(:?[0-9]{2})?$')",
@@ -96,12 +98,8 @@ def column_sql(column: Column, value: JsonSql, encoding: Encoding | None = None)
 
 def unavailable_sql(column: Column, json: str) -> str | None:
     """Whether the value is Debezium's placeholder; None for types that are never stored out of line."""
-    if column.type not in ("string", "binary") and not column.type.startswith("decimal"):
-        return None
-    forms = [f'"{PLACEHOLDER}"', f'["{PLACEHOLDER}"]']
-    if column.type != "string":
-        forms.append(f'"{PLACEHOLDER_BASE64}"')
-    return f"coalesce({json} IN ({', '.join(quoted(form) for form in forms)}), false)"
+    forms = placeholders(column)
+    return f"coalesce({json} IN ({', '.join(quoted(form) for form in forms)}), false)" if forms else None
 
 
 def quoted(text: str) -> str:
@@ -128,6 +126,11 @@ def _floating(sql_type: str) -> Expression:
         return f"CASE WHEN isfinite({cast}) OR {value.text} IN ('NaN', 'Infinity', '-Infinity') THEN {cast} END"
 
     return expression
+
+
+def _real(value: JsonSql, encoding: Encoding | None, column: Column) -> str:
+    # What has more digits than a real ever has is a double precision, of which the cast would leave less.
+    return f"CASE WHEN is_real({value.text}) THEN {_floating('FLOAT')(value, encoding, column)} END"
 
 
 def _boolean(value: JsonSql, _encoding: Encoding | None, _column: Column) -> str:
@@ -218,7 +221,7 @@ def _date(value: JsonSql, _encoding: Encoding | None, _column: Column) -> str:
 _BY_TYPE: dict[str, Expression] = {
     "int": _integer("INTEGER"),
     "long": _integer("BIGINT"),
-    "float": _floating("FLOAT"),
+    "float": _real,
     "double": _floating("DOUBLE"),
     "boolean": _boolean,
     "string": _string,

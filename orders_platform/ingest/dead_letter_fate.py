@@ -26,6 +26,7 @@ from orders_platform.ingest.errors import CommitRefusedError
 from orders_platform.ingest.ledger import COMMIT, TAG, Ledger
 from orders_platform.lake.commits import CommitFaults, CommitUnknownError, ConflictError, commit
 from orders_platform.lake.duckdb_engine import connect, scan_files_sql, write_files
+from orders_platform.lake.evolved import in_bronze
 from orders_platform.lake.maintenance import expire_if_due
 from orders_platform.settings import Settings
 
@@ -56,7 +57,7 @@ class Fate:
     snapshot_id: int | None = None
 
 
-Renew = Callable[[duckdb.DuckDBPyConnection, Ledger], Fate]
+Renew = Callable[[duckdb.DuckDBPyConnection, Table, Ledger], Fate]
 """From the table `chosen` makes `settled` (places of rows that go) and `renewed` (rows instead, bronze's columns)."""
 
 
@@ -69,7 +70,11 @@ def replay(settings: Settings, catalog: Catalog, contract: Contract, selection: 
         LedgerError: the table's ledger is missing or cannot be believed.
         CommitRefusedError: others kept committing first; nothing is lost, run it again.
     """
-    return _rewritten(settings, catalog, contract, selection, lambda con, ledger: _decode_again(con, contract, ledger))
+
+    def renew(con: duckdb.DuckDBPyConnection, table: Table, ledger: Ledger) -> Fate:
+        return _decode_again(con, in_bronze(contract, table.schema()), ledger)
+
+    return _rewritten(settings, catalog, contract, selection, renew)
 
 
 def discard(
@@ -85,7 +90,7 @@ def discard(
         raise ValueError("a reason is needed to discard dead letters")
     mark = Discarded(reason.strip(), by, datetime.now(UTC))
     open_ones = replace(selection, discarded=False)
-    return _rewritten(settings, catalog, contract, open_ones, lambda con, _: _mark_discarded(con, mark))
+    return _rewritten(settings, catalog, contract, open_ones, lambda con, *_: _mark_discarded(con, mark))
 
 
 def _rewritten(settings: Settings, catalog: Catalog, contract: Contract, selection: Selection, renew: Renew) -> Fate:
@@ -97,7 +102,7 @@ def _rewritten(settings: Settings, catalog: Catalog, contract: Contract, selecti
         ledger = Ledger.read(table)
         with connect(settings) as con:
             files = _choose(con, table, selection)
-            fate = renew(con, ledger)
+            fate = renew(con, table, ledger)
             (settled,) = con.execute("SELECT count(*) FROM settled").fetchall()[0]
             if not settled:
                 return unanswered or fate

@@ -27,7 +27,14 @@ from orders_platform.ingest.column_decoding import (
     unavailable_sql,
 )
 from orders_platform.ingest.drift import EventForm, forms
-from orders_platform.ingest.envelope import after_structure, encodings, envelope_structure, row_structure
+from orders_platform.ingest.envelope import (
+    after_structure,
+    column_types,
+    encodings,
+    envelope_structure,
+    row_structure,
+)
+from orders_platform.ingest.promotion import digits_beyond_sql, wider_type, widest
 from orders_platform.ingest.unscaled import DIGITS, register
 
 OLD_KEY_HEADER = "__debezium.oldkey"
@@ -74,7 +81,8 @@ class Decoder:
     def __init__(self, con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
         self._con, self._contract = con, contract
         self._scales: set[int] = set()
-        self._allow_scales([0, *(decimal[1] for column in contract.columns if (decimal := decimal_type(column)))])
+        self._schemas: list[str] = []
+        self._allow_scales([0])
         define_macros(con)
 
     def decode(
@@ -97,10 +105,10 @@ class Decoder:
                    TRY(json_transform(TRY(decode(value)), {quoted(envelope_structure(contract))})) AS e
             FROM records WHERE value IS NOT NULL"""
         )
+        declared = self._read_schemas()
         if judged is not None:
-            contract = judged(forms(con, contract))
-        con.execute(f"CREATE OR REPLACE TEMP TABLE changes AS {_changes_sql(contract, {}, 'e.payload IS NULL')}")
-        self._decode_wrapped(contract)
+            contract = judged([*forms(con, contract), *declared])
+        self._fill("changes", contract)
         rows, dead, skipped, late = con.execute(
             f"""SELECT count(*) FILTER (_problem IS NULL AND NOT _skipped), count(*) FILTER (_problem IS NOT NULL),
                       count(*) FILTER (_skipped),
@@ -112,16 +120,39 @@ class Decoder:
         tombstones = records["value"].null_count
         return Decoded(records.num_rows, rows, dead, tombstones, skipped, late, sql, _positions_sql(epoch))
 
-    def _decode_wrapped(self, contract: Contract) -> None:
-        """Adds the events that carry their schema: each schema tells how its events are encoded."""
+    def wider_types(self, contract: Contract) -> dict[str, str]:
+        """Columns of the last batch whose values prove that the shop has widened them, and a type that holds those.
+
+        PostgreSQL lets no value into a column that its type does not hold. Where nothing else is wrong with a record, a
+        number beyond the contract's type says that the type is another one by now. Types are Iceberg's names of what it
+        promotes the contract's type to; a number that none of them holds proves nothing.
+        """
         con = self._con
-        if not con.execute("SELECT 1 FROM envelopes WHERE e.payload IS NOT NULL LIMIT 1").fetchall():
-            return
-        schemas = con.execute(
-            """SELECT DISTINCT json_extract(decode(r.value), '$.schema')::VARCHAR
-            FROM records r JOIN envelopes USING (partition, "offset") WHERE e.payload IS NOT NULL"""
-        ).fetchall()
-        for (schema,) in schemas:
+        beyond = "FROM changes WHERE _problem.error_class = 'ValueOutOfRange'"
+        if not con.execute(f"SELECT 1 {beyond} LIMIT 1").fetchall():
+            return {}
+        suspects = f'(partition, "offset") IN (SELECT (partition, "offset") {beyond})'
+        promoted = widest(contract)
+        self._fill("promoted", promoted, suspects)
+        columns = [(i, column) for i, column in enumerate(contract.columns) if column.type != promoted.columns[i].type]
+        if not columns:
+            return {}
+        needed = ", ".join(f"max({digits_beyond_sql(column, f'v{i}')})" for i, column in columns)
+        found = con.execute(f"SELECT {needed} FROM promoted WHERE _problem IS NULL AND NOT _skipped").fetchall()[0]
+        return {
+            column.name: wider_type(column, digits)
+            for (_, column), digits in zip(columns, found, strict=True)
+            if digits is not None
+        }
+
+    def _fill(self, target: str, contract: Contract, among: str = "true") -> None:
+        """Makes the table `target` of the decoded envelopes."""
+        con = self._con
+        self._allow_scales(decimal[1] for column in contract.columns if (decimal := decimal_type(column)))
+        plain = _changes_sql(contract, {}, f"e.payload IS NULL AND {among}")
+        con.execute(f"CREATE OR REPLACE TEMP TABLE {target} AS {plain}")
+        # Of events that carry their schema, each schema tells how they are encoded.
+        for schema in self._schemas:
             known = encodings(schema)
             self._allow_scales(encoding.scale for encoding in known.values() if encoding.form is Form.UNSCALED)
             con.execute(
@@ -129,11 +160,29 @@ class Decoder:
                 SELECT partition, "offset", timestamp, key, headers,
                        TRY(json_transform(e.payload, {quoted(envelope_structure(contract))})) AS e
                 FROM envelopes JOIN (SELECT partition, "offset", value FROM records) USING (partition, "offset")
-                WHERE e.payload IS NOT NULL
+                WHERE e.payload IS NOT NULL AND {among}
                     AND json_extract(decode(value), '$.schema')::VARCHAR IS NOT DISTINCT FROM ?""",
                 [schema],
             )
-            con.execute(f"INSERT INTO changes {_changes_sql(contract, known, 'true', 'unwrapped')}")
+            con.execute(f"INSERT INTO {target} {_changes_sql(contract, known, 'true', 'unwrapped')}")
+
+    def _read_schemas(self) -> list[EventForm]:
+        """Keeps the different schemas that events carry; what they say of the columns' types, and from where on."""
+        self._schemas = []
+        con = self._con
+        if not con.execute("SELECT 1 FROM envelopes WHERE e.payload IS NOT NULL LIMIT 1").fetchall():
+            return []
+        found = con.execute(
+            """SELECT json_extract(decode(r.value), '$.schema')::VARCHAR, partition, min("offset")
+            FROM records r JOIN envelopes USING (partition, "offset") WHERE e.payload IS NOT NULL
+            GROUP BY ALL ORDER BY 2, 3"""
+        ).fetchall()
+        self._schemas = list(dict.fromkeys(schema for schema, *_ in found))
+        return [
+            EventForm("types", frozenset(types), partition, offset, types)
+            for schema, partition, offset in found
+            if (types := column_types(schema))
+        ]
 
     def _allow_scales(self, scales: Iterable[int]) -> None:
         for scale in {each for each in scales if 0 <= each <= DIGITS} - self._scales:

@@ -21,6 +21,15 @@ _BY_SCHEMA_NAME = {
     "io.debezium.time.MicroTimestamp": Form.MICROSECONDS,
     "io.debezium.time.NanoTimestamp": Form.NANOSECONDS,
 }
+_BY_CONNECT_TYPE = {
+    "boolean": "boolean",
+    "int16": "smallint",
+    "int32": "integer",
+    "int64": "bigint",
+    "float": "real",
+    "double": "double precision",
+}
+"""Of Connect's types without a name, those that are one type of PostgreSQL each."""
 _DECIMAL = "org.apache.kafka.connect.data.Decimal"
 
 
@@ -62,6 +71,27 @@ def encodings(schema: str | None) -> dict[str, Encoding]:
         return {}
     rows = [field for field in _fields(document) if field.get("field") in ("after", "before")]
     return {str(column["field"]): _encoding(column) for row in rows for column in _fields(row) if "field" in column}
+
+
+def column_types(schema: str | None) -> dict[str, str]:
+    """PostgreSQL's type of the columns of `after`, as far as the schema of an envelope tells it without doubt."""
+    try:
+        document = json.loads(schema or "null")
+    except ValueError:
+        return {}
+    if not isinstance(document, dict):
+        return {}
+    after = next((field for field in _fields(document) if field.get("field") == "after"), {})
+    types = {str(column["field"]): _postgres_type(column) for column in _fields(after) if "field" in column}
+    return {name: kind for name, kind in types.items() if kind}
+
+
+def _postgres_type(column: Mapping[str, Any]) -> str | None:
+    if column.get("name") == _DECIMAL:
+        found = column.get("parameters", {})
+        precision, scale = int(found.get("connect.decimal.precision") or 0), int(found.get("scale") or 0)
+        return f"numeric({precision},{scale})" if 0 <= scale <= precision and precision else None
+    return None if column.get("name") else _BY_CONNECT_TYPE.get(str(column.get("type")))
 
 
 def _fields(node: Mapping[str, Any]) -> list[dict[str, Any]]:

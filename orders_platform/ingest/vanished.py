@@ -21,6 +21,7 @@ import psycopg
 from psycopg import sql
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.table import Table
 
 from orders_platform.contracts import Contract
 from orders_platform.ingest.bronze import ATTEMPTS, FAULTS, bronze_table
@@ -30,7 +31,7 @@ from orders_platform.ingest.ledger import COMMIT, REPAIR_LOG, TAG, Ledger
 from orders_platform.ingest.offsets import OffsetRange
 from orders_platform.lake.commits import CommitUnknownError, ConflictError, commit
 from orders_platform.lake.duckdb_engine import connect, scan_sql, write_files
-from orders_platform.lake.schemas import column_list, quoted
+from orders_platform.lake.schemas import beyond_sql, bronze_schema, column_list, quoted
 from orders_platform.settings import Settings
 
 KEYS_AT_A_TIME = 10_000
@@ -152,7 +153,7 @@ def _record(
             return commit(
                 table,
                 expected=ledger.snapshot_id,
-                add=write_files(con, table, _deletes_sql(contract, log_id, at), partition=at.date()),
+                add=write_files(con, table, _deletes_sql(contract, table, log_id, at), partition=at.date()),
                 summary={**after.summary(), COMMIT: json.dumps(own)},
                 tag=TAG,
                 faults=FAULTS,
@@ -165,14 +166,15 @@ def _record(
     )
 
 
-def _deletes_sql(contract: Contract, log_id: str, at: datetime) -> str:
+def _deletes_sql(contract: Contract, bronze: Table, log_id: str, at: datetime) -> str:
     """Rows of bronze: a delete just behind the last change of each row that is gone."""
     others = [f"NULL AS {quoted(c.name)}" for c in contract.columns if c.name not in contract.key]
+    further = beyond_sql(bronze.schema(), bronze_schema(contract))
     moment, day = f"TIMESTAMPTZ '{at.isoformat()}'", date(at.year, at.month, at.day)
     return (
         f"SELECT {', '.join((column_list(contract.key), *others))}, 'd' AS _op, _epoch, _commit_pos, _lsn + 1 AS _lsn, "
         f"NULL AS _tx_id, {moment} AS _source_ts, NULL AS _snapshot, '{log_id}' AS _topic_id, 0 AS _kafka_partition, "
         f"row_number() OVER (ORDER BY i) - 1 AS _kafka_offset, {moment} AS _kafka_ts, DATE '{day}' AS _ingest_day, "
-        f"NULL AS _unavailable, NULL AS _old_key, NULL AS _error, NULL AS _raw, NULL AS _discarded "
+        f"NULL AS _unavailable, NULL AS _old_key, NULL AS _error, NULL AS _raw, NULL AS _discarded{further} "
         f"FROM asked SEMI JOIN gone USING (i)"
     )

@@ -8,6 +8,7 @@ from typing import Any, cast
 import duckdb
 from pyiceberg.catalog import Catalog
 from pyiceberg.conversions import from_bytes
+from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import ancestors_of
@@ -18,6 +19,7 @@ from orders_platform.contracts import Contract
 from orders_platform.fault_points import FaultPoint
 from orders_platform.lake.commits import CommitFaults, CommitUnknownError, ConflictError, head, move_ref, own_properties
 from orders_platform.lake.duckdb_engine import connect, live_files, scan_files_sql
+from orders_platform.lake.evolved import in_silver
 from orders_platform.lake.incoming import make_winners, open_incoming, winning_rows
 from orders_platform.lake.increments import increment
 from orders_platform.lake.merge import files_hit
@@ -76,11 +78,17 @@ def check_silver(
     Args:
         snapshot_id: which snapshot of silver; main's head by default. `metadata["snapshot_id"]` says which it was.
     """
+    try:
+        bronze = catalog.load_table(contract.bronze_table)
+    except NoSuchTableError:
+        if catalog.table_exists(contract.silver_table):
+            raise
+        return CheckOutcome(True, f"{contract.silver_table} has no rows yet", {"rows_compared": 0})
+    contract = in_silver(contract, bronze.schema())
     silver = ensure_silver(catalog, contract)
     checked = snapshot_id if snapshot_id is not None else head(silver)
     if checked is None:
         return CheckOutcome(True, f"{contract.silver_table} has no rows yet", {"rows_compared": 0})
-    bronze = catalog.load_table(contract.bronze_table)
     before = merged_bronze(silver, audited_snapshot(silver))
     found = increment(bronze, before, until=merged_bronze(silver, checked))
     files = live_files(silver, checked)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import (
@@ -21,6 +21,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from orders_platform.errors import PlatformError
+from orders_platform.lake.schemas import holds
 from orders_platform.settings import CATALOG, Settings
 
 TABLE_PROPERTIES: Mapping[str, str] = {
@@ -66,6 +67,7 @@ def ensure_table(
     partition_by: str | None = None,
     sort: Sequence[str] = (),
     bounds: Sequence[str] | None = None,
+    prepare: Callable[[Table], None] | None = None,
 ) -> Table:
     """The table, created or given its new columns where necessary. Safe to call from several processes at once.
 
@@ -76,12 +78,15 @@ def ensure_table(
         sort: columns by which each file is sorted.
         bounds: columns whose exact minimum and maximum per file go into the manifests; every column's, cut to
             16 characters, by default. Fewer make commits cheaper.
+        prepare: changes a table that is there before it is given new columns.
 
     Raises:
         TableSchemaError: if a column of the table has another type than wanted and cannot be widened to it.
     """
     try:
         table = catalog.load_table(identifier)
+        if prepare:
+            prepare(table)
     except NoSuchTableError:
         table = _create(catalog, identifier, schema, partition_by, sort, bounds)
     return _evolved(table, schema)
@@ -121,17 +126,28 @@ def _create(
         return catalog.load_table(identifier)
 
 
-@retry(
+retried_if_refused = retry(
+    # Somebody else changed the schema first: what is to be done is worked out again.
     retry=retry_if_exception_type(CommitFailedException),
     wait=wait_random_exponential(multiplier=0.1, max=2),
     stop=stop_after_attempt(5),
     reraise=True,
 )
+
+
+@retried_if_refused
 def _evolved(table: Table, schema: Schema) -> Table:
     """The table with every column of `schema`; columns that it has beyond those stay."""
     present = {field.name: field.field_type for field in table.schema().fields}
-    if all(_same(present.get(field.name), field.field_type) for field in schema.fields):
+    if all(field.name in present and holds(present[field.name], field.field_type) for field in schema.fields):
         return table
+    for field in schema.fields:
+        kind = present.get(field.name, field.field_type)
+        if field.field_type.is_primitive and not (holds(kind, field.field_type) or holds(field.field_type, kind)):
+            raise TableSchemaError(
+                f"{'.'.join(table.name())}: column {field.name} is {kind}, of which Iceberg cannot make "
+                f"{field.field_type}. Give the new type a column of its own: another name, PostgreSQL's as physicalName"
+            )
     try:
         with table.update_schema() as update:
             update.union_by_name(schema)
@@ -141,12 +157,3 @@ def _evolved(table: Table, schema: Schema) -> Table:
     except (TypeError, ValueError, ValidationError) as error:
         raise TableSchemaError(f"{'.'.join(table.name())}: {error}") from error
     return table.refresh()
-
-
-def _same(present: object, wanted: object) -> bool:
-    """Whether two types are the same but for the field ids of nested parts."""
-    return present is not None and _shape(str(present)) == _shape(str(wanted))
-
-
-def _shape(text: str) -> str:
-    return "".join(part.split(": ", 1)[-1] for part in text.replace("<", ", ").split(", "))

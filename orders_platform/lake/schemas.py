@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from pyiceberg.schema import Schema
+from pyiceberg.exceptions import ResolveError
+from pyiceberg.schema import Schema, promote
 from pyiceberg.types import (
     BinaryType,
     BooleanType,
@@ -87,6 +88,29 @@ def duckdb_type(kind: str | IcebergType) -> str:
                 return _PRIMITIVES[name][1]
             precise = iceberg_type(name)
             return str(precise).upper().replace(" ", "")
+
+
+def holds(present: IcebergType, wanted: IcebergType) -> bool:
+    """Whether a column of the present type holds the wanted one: the same, or what Iceberg promotes that to."""
+    if not isinstance(present, PrimitiveType) or not isinstance(wanted, PrimitiveType):
+        return _shape(str(present)) == _shape(str(wanted))
+    if present == wanted:
+        return True
+    # PyIceberg's promotions allow more than Iceberg's: text for bytes, and another scale.
+    if isinstance(present, DecimalType) and isinstance(wanted, DecimalType) and present.scale != wanted.scale:
+        return False
+    if {type(present), type(wanted)} == {StringType, BinaryType}:
+        return False
+    try:
+        promote(wanted, present)
+    except ResolveError:
+        return False
+    return True
+
+
+def _shape(text: str) -> str:
+    """A nested type without its field ids."""
+    return "".join(part.split(": ", 1)[-1] for part in text.replace("<", ", ").split(", "))
 
 
 def quoted(name: str) -> str:
@@ -170,6 +194,13 @@ def versions_schema(contract: Contract) -> Schema:
         ),
         _field(ids, "_old_key", "string", "JSON of the key that the row had before"),
     )
+
+
+def beyond_sql(present: Schema, wanted: Schema) -> str:
+    """For a SELECT of the wanted columns: the further ones of a table, null, each after a comma."""
+    own = set(names(wanted))
+    further = (field for field in present.fields if field.name not in own)
+    return "".join(f", NULL::{duckdb_type(field.field_type)} AS {quoted(field.name)}" for field in further)
 
 
 def names(schema: Schema) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from orders_platform.lake.commits import (
     own_properties,
 )
 from orders_platform.lake.duckdb_engine import connect, live_files
+from orders_platform.lake.evolved import in_silver, settle
 from orders_platform.lake.incoming import open_incoming
 from orders_platform.lake.increments import increment
 from orders_platform.lake.maintenance import expire_if_due
@@ -89,9 +90,14 @@ def silver_spec(contract: Contract) -> MergeSpec:
 
 
 def ensure_silver(catalog: Catalog, contract: Contract) -> Table:
-    """Silver's table of a contract."""
+    """Silver's table of a contract (`evolved.in_silver`)."""
     return ensure_table(
-        catalog, contract.silver_table, silver_schema(contract), sort=contract.key, bounds=(*contract.key, "_seq")
+        catalog,
+        contract.silver_table,
+        silver_schema(contract),
+        sort=contract.key,
+        bounds=(*contract.key, "_seq"),
+        prepare=lambda table: settle(table, contract, masked=True),
     )
 
 
@@ -130,6 +136,7 @@ def _merge(settings: Settings, catalog: Catalog, contract: Contract) -> SilverRe
         bronze = catalog.load_table(contract.bronze_table)
     except NoSuchTableError:
         return SilverResult(None)
+    contract = in_silver(contract, bronze.schema())
     if contract.versions_table:
         merge_versions(settings, catalog, contract, bronze)
     silver = ensure_silver(catalog, contract)

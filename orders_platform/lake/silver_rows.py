@@ -15,7 +15,7 @@ from orders_platform.lake.duckdb_engine import scan_files_sql, scan_sql
 from orders_platform.lake.incoming import INCOMING, IncomingFacts, below, make_winners, winning_rows
 from orders_platform.lake.merge import MergeSpec, meet
 from orders_platform.lake.positions import Position, position_sql
-from orders_platform.lake.schemas import TOAST, column_list, duckdb_type, quoted, silver_schema
+from orders_platform.lake.schemas import TOAST, beyond_sql, column_list, duckdb_type, names, quoted, silver_schema
 from orders_platform.lake.toast import ToastSources, columns_concerned, resolve
 from orders_platform.lake.transform import SOURCE, silver_select, to_duckdb
 
@@ -115,10 +115,11 @@ def make_changed(connection: duckdb.DuckDBPyConnection, state: SilverState, sequ
 def _make_candidates(connection: duckdb.DuckDBPyConnection, state: SilverState) -> None:
     """Makes `candidates`: the last incoming change of each key as a row of silver."""
     select = to_duckdb(silver_select(state.contract, state.masking_key))
-    toast = duckdb_type(silver_schema(state.contract).find_field(TOAST).field_type)
+    schema = silver_schema(state.contract)
+    toast, further = duckdb_type(schema.find_field(TOAST).field_type), beyond_sql(state.silver.schema(), schema)
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE candidates AS WITH {SOURCE} AS ({winning_rows()}) "
-        f"SELECT *, NULL::{toast} AS {TOAST} FROM ({select})"
+        f"SELECT *, NULL::{toast} AS {TOAST}{further} FROM ({select})"
     )
 
 
@@ -140,7 +141,8 @@ def _add_removed_rows(connection: duckdb.DuckDBPyConnection, state: SilverState)
 
 def _empty_removed_rows(connection: duckdb.DuckDBPyConnection, state: SilverState, limit: Position) -> None:
     """Lets candidates below a TRUNCATE be deleted rows with their key alone, in whichever order both arrive."""
-    values = [column.name for column in state.contract.columns if column.name not in state.contract.key]
+    own = [name for name in names(state.silver.schema()) if not name.startswith("_")]
+    values = [name for name in own if name not in state.contract.key]
     cleared = ", ".join(f"{quoted(name)} = NULL" for name in (*values, TOAST))
     connection.execute(f"UPDATE candidates SET _deleted = true, _op = 't', {cleared} WHERE {below(limit)}")
 

@@ -14,12 +14,13 @@ from orders_platform.fault_points import FaultPoint
 from orders_platform.lake.catalog import ensure_table
 from orders_platform.lake.commits import PROPERTY_PREFIX, CommitFaults, commit, head, own_properties
 from orders_platform.lake.duckdb_engine import connect, live_files, scan_sql
+from orders_platform.lake.evolved import settle
 from orders_platform.lake.incoming import make_winners, open_incoming, winning_rows
 from orders_platform.lake.increments import increment
 from orders_platform.lake.maintenance import expire_if_due
 from orders_platform.lake.merge import MergeSpec, meet, rewrite
 from orders_platform.lake.positions import format_positions, parse_positions, position_sql
-from orders_platform.lake.schemas import column_list, quoted, versions_schema
+from orders_platform.lake.schemas import beyond_sql, column_list, quoted, versions_schema
 from orders_platform.lake.toast import old_key_part
 from orders_platform.lake.transform import SOURCE, to_duckdb, versions_select
 from orders_platform.settings import Settings
@@ -37,11 +38,18 @@ def versions_spec(contract: Contract) -> MergeSpec:
 
 
 def ensure_versions(catalog: Catalog, contract: Contract) -> Table:
-    """The table of versions of a contract with history."""
+    """The table of versions of a contract with history (`evolved.in_silver`)."""
     if contract.versions_table is None:
         raise ValueError(f"{contract.table} keeps no history")
     spec = versions_spec(contract)
-    return ensure_table(catalog, contract.versions_table, versions_schema(contract), sort=spec.keys, bounds=spec.keys)
+    return ensure_table(
+        catalog,
+        contract.versions_table,
+        versions_schema(contract),
+        sort=spec.keys,
+        bounds=spec.keys,
+        prepare=lambda table: settle(table, contract, masked=True),
+    )
 
 
 def merge_versions(settings: Settings, catalog: Catalog, contract: Contract, bronze: Table) -> int | None:
@@ -65,7 +73,10 @@ def merge_versions(settings: Settings, catalog: Catalog, contract: Contract, bro
         facts = open_incoming(connection, bronze, found)
         make_winners(connection, spec.keys, newest=False)
         select = to_duckdb(versions_select(contract, settings.masking_key))
-        connection.execute(f"CREATE TEMP TABLE candidates AS WITH {SOURCE} AS ({winning_rows()}) {select}")
+        further = beyond_sql(versions.schema(), versions_schema(contract))
+        connection.execute(
+            f"CREATE TEMP TABLE candidates AS WITH {SOURCE} AS ({winning_rows()}) SELECT *{further} FROM ({select})"
+        )
         meet(connection, versions, files, "candidates", spec)
         new = f"m.{quoted(spec.keys[0])} IS NULL"
         connection.execute(

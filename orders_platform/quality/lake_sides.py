@@ -13,6 +13,7 @@ from pyiceberg.table import Table
 
 from orders_platform.contracts import Contract
 from orders_platform.lake.duckdb_engine import scan_sql
+from orders_platform.lake.evolved import as_wide
 from orders_platform.lake.schemas import quoted
 from orders_platform.quality import gold_rows
 from orders_platform.quality.errors import NotLoadedError
@@ -35,6 +36,14 @@ def silver_side(catalog: Catalog, contract: Contract, within: KeyRange = EVERYTH
         return f"SELECT {_texts(shape.columns, types)} FROM {rows} WHERE {where}"
 
     return QuerySide(contract.silver_table, shape, query)
+
+
+def as_loaded(catalog: Catalog, contract: Contract) -> Contract:
+    """The contract with the types that the tables have come to hold; columns that evolved are not compared."""
+    try:
+        return as_wide(contract, catalog.load_table(contract.bronze_table).schema())
+    except NoSuchTableError:
+        return contract
 
 
 def gold_side(catalog: Catalog, identifier: str, shape: RowShape) -> QuerySide:

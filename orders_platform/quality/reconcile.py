@@ -121,6 +121,7 @@ def _silver_pair(
     snapshot: ShopSnapshot,
     within: KeyRange = EVERYTHING,
 ) -> Pair:
+    contract = lake_sides.as_loaded(catalog, contract)
     shop = ShopSide(settings.postgres, contract, settings.masking_key, within=within)
     table = f"_shop_{contract.table}"
     replace(shop, held=snapshot).load(con, table, fingerprint_select(shop.shape))

@@ -22,6 +22,7 @@ from orders_platform.quality.lake_sides import load
 from orders_platform.quality.reconcile import LIMIT, reconcile_range
 from orders_platform.quality.report import TableComparison
 from orders_platform.quality.shop_snapshot import key_after, row_estimate, shop_snapshot
+from orders_platform.quality.shop_types import altered_columns
 from orders_platform.quality.sides import Key
 from orders_platform.settings import Settings
 
@@ -78,16 +79,20 @@ class Round:
 
 @dataclass(frozen=True)
 class Look:
-    """What one look found: the round after it, the slice that it compared, and all comparisons, the slice's first."""
+    """What one look found: the round after it, the slice that it compared, and all comparisons, the slice's first.
+
+    `altered` are columns of which PostgreSQL's catalogue says something else than the contract.
+    """
 
     round: Round
     within: KeyRange
     comparisons: tuple[TableComparison, ...]
     table_rows: int
+    altered: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
-        return not self.round.unequal
+        return not self.round.unequal and not self.altered
 
     @property
     def is_certain(self) -> bool:
@@ -101,7 +106,11 @@ class Look:
         waiting = len(self.round.unequal) - sum(not each.equal for each in self.comparisons)
         if waiting > 0:
             found.append(f"{waiting} more slices differed when they were last compared")
-        if not self.passed:
+        if self.altered:
+            found.append(
+                f"The shop has altered the table: {'; '.join(self.altered)}. See deploy/runbooks/schema-drift.md"
+            )
+        if self.round.unequal:
             found.append(
                 "Compare all of it now: orders-platform reconcile. What is only late becomes equal by itself; see"
                 " deploy/runbooks/reconciliation.md"
@@ -123,6 +132,7 @@ class Look:
             "round_began": done.began.isoformat(timespec="seconds"),
             "slices_of_round": done.slices,
             "unequal_slices": len(done.unequal),
+            "altered_columns": "; ".join(self.altered),
             "seconds": round(sum(each.seconds for each in self.comparisons), 3),
         }
 
@@ -145,7 +155,7 @@ def look(
         ShopUnreadableError, NotLoadedError: nothing was compared; the next look does the same slice.
     """
     current = before.following(now) if before else Round(now)
-    within, table_rows = _next_slice(settings, catalog, contract, current)
+    within, table_rows, altered = _next_slice(settings, catalog, contract, current)
     found = [reconcile_range(settings, catalog, contract, within, LIMIT, patience)]
     waiting = [each for each in current.unequal if each != within]
     if waiting:
@@ -160,16 +170,19 @@ def look(
         is_complete=within.until is None,
         unequal=tuple(unequal),
     )
-    return Look(after, within, tuple(found), table_rows)
+    return Look(after, within, tuple(found), table_rows, altered)
 
 
-def _next_slice(settings: Settings, catalog: Catalog, contract: Contract, current: Round) -> tuple[KeyRange, int]:
-    """The slice, and an estimate of the table's rows."""
+def _next_slice(
+    settings: Settings, catalog: Catalog, contract: Contract, current: Round
+) -> tuple[KeyRange, int, tuple[str, ...]]:
+    """The slice, an estimate of the table's rows, and the columns that were altered."""
     recorded = load(catalog, contract.silver_table).current_snapshot()
     in_silver = int(recorded.summary["total-records"] or 0) if recorded and recorded.summary else 0
     with shop_snapshot(settings.postgres) as snapshot:
         rows = max(in_silver, row_estimate(snapshot, contract))
+        altered = altered_columns(snapshot, contract)
         if not has_one_order(contract):
-            return EVERYTHING, rows
+            return EVERYTHING, rows, altered
         until = key_after(snapshot, contract, current.next, max(LEAST_ROWS, ceil(rows / SLICES)))
-    return KeyRange(current.next, until), rows
+    return KeyRange(current.next, until), rows, altered

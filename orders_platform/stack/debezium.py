@@ -51,7 +51,8 @@ def connector_config(settings: Settings, contracts: tuple[Contract, ...], snapsh
         "decimal.handling.mode": "string",
         "time.precision.mode": "isostring",
         "interval.handling.mode": "string",
-        "binary.handling.mode": "base64",
+        # JSON has them as base64. With the mode of that name, an unchanged TOAST value arrives as null (measured: 3.7).
+        "binary.handling.mode": "bytes",
         "tombstones.on.delete": "true",
         "provide.transaction.metadata": "true",
         "extended.headers.enabled": "false",  # names of the connector on every record

@@ -1,4 +1,4 @@
-"""Case 31: the shop alters its tables while changes are under way, and a real Debezium captures it."""
+"""Case 31: the shop alters its tables in ways that somebody must decide upon, and a real Debezium captures it."""
 
 from __future__ import annotations
 
@@ -7,22 +7,18 @@ from dataclasses import replace
 
 import pytest
 
-from orders_platform.contracts import Column
 from orders_platform.ingest.bronze import bronze_table
 from orders_platform.ingest.dead_letters import list_dead_letters
-from orders_platform.ingest.drift import accept, decisions, last_seen
+from orders_platform.ingest.drift import accept, decisions
 from orders_platform.ingest.errors import SchemaDriftError
 from orders_platform.settings import Settings
 from orders_platform_tests.cases.captured import Capture, capturing, write_contract
 
 COLUMNS = {"key": "int", "name": {"physicalType": "text", "required": True}, "amount": "integer"}
 ALTERED = {
-    "added": "ALTER TABLE added ADD extra text; INSERT INTO added VALUES (2, 'b', 2, 'new')",
     "dropped": "ALTER TABLE dropped DROP name; INSERT INTO dropped VALUES (2, 2)",
     "renamed": "ALTER TABLE renamed RENAME name TO title; INSERT INTO renamed VALUES (2, 'b', 2)",
     "swapped": "ALTER TABLE swapped DROP amount, ADD total int; INSERT INTO swapped VALUES (2, 'b', 7)",
-    "widened": "ALTER TABLE widened ALTER amount TYPE bigint; INSERT INTO widened VALUES (2, 'b', 5000000000)",
-    "narrowed": "ALTER TABLE narrowed ALTER amount TYPE smallint; INSERT INTO narrowed VALUES (2, 'b', 2)",
     "nullable": "ALTER TABLE nullable ALTER name DROP NOT NULL; INSERT INTO nullable VALUES (2, NULL, 2)",
     "rekeyed": "ALTER TABLE rekeyed DROP CONSTRAINT rekeyed_pkey, ADD PRIMARY KEY (key, name);"
     " INSERT INTO rekeyed VALUES (2, 'b', 2); DELETE FROM rekeyed WHERE key = 2;"
@@ -67,29 +63,6 @@ def stopped(capture: Capture, table: str) -> SchemaDriftError:
     return error.value
 
 
-def test_case_31_an_added_column_is_reported_and_the_rest_goes_on(capture: Capture) -> None:
-    """What it holds waits in Kafka and staging until the contract has it."""
-    capture.load("added")
-    (load,) = (each for each in capture.loads["added"] if each.rows)
-    assert (str(load.drift), load.drift_is_new) == ("added extra", True)
-    assert names(capture, "added") == {0: "a", 1: "a", 2: "b"}
-    bronze = bronze_table(capture.catalog, capture.contracts["added"])
-    assert str(last_seen(bronze)) == "added extra"
-
-
-def test_case_31_a_column_that_the_contract_takes_up_is_added_to_the_tables(capture: Capture) -> None:
-    contract = capture.contracts["added"]
-    capture.contracts["added"] = replace(contract, columns=(*contract.columns, Column("extra", "text")))
-    with capture.shop() as shop:
-        shop.execute(b"INSERT INTO added VALUES (4, 'd', 4, 'newer')")
-        shop.execute(b"UPDATE added SET amount = 3 WHERE key = 2")
-    capture.wait()
-    capture.load("added")
-    assert capture.compare("added").equal
-    assert str(last_seen(bronze_table(capture.catalog, contract))) == ""
-    assert capture.loads["added"][-1].drift_is_new
-
-
 def test_case_31_a_dropped_column_stays_and_is_null(capture: Capture) -> None:
     capture.load("dropped")
     assert str(capture.loads["dropped"][0].drift) == "dropped name"
@@ -115,7 +88,8 @@ def test_case_31_one_column_dropped_and_another_added_is_accepted_by_name(captur
     change = stopped(capture, "swapped").change
     accept(bronze_table(capture.catalog, contract), change, reason="amount is no more", by="me")
     capture.load("swapped")
-    assert [row["amount"] for row in capture.silver("swapped")] == [0, 1, None]
+    found = [(row["amount"], row["total"]) for row in capture.silver("swapped")]
+    assert found == [(0, None), (1, None), (None, "7")]
     (decision,) = decisions(bronze_table(capture.catalog, contract))
     assert (decision["change"], decision["reason"]) == ("columns:-amount+total", "amount is no more")
 
@@ -130,19 +104,6 @@ def test_case_31_another_key_stops_the_table_until_the_contract_has_it(capture: 
     accept(bronze_table(capture.catalog, contract), former.value.change, reason="changes of before", by="me")
     capture.load("rekeyed")
     assert capture.compare("rekeyed").equal
-
-
-def test_case_31_values_beyond_a_widened_type_are_kept_until_the_contract_is_wider(capture: Capture) -> None:
-    capture.load("widened")
-    (letter,) = list_dead_letters(capture.settings, capture.catalog, capture.contracts["widened"])
-    assert "column amount integer cannot hold this value exactly: 5000000000" in letter.message
-    assert sorted(names(capture, "widened")) == [0, 1]
-
-
-def test_case_31_a_narrowed_type_loses_nothing(capture: Capture) -> None:
-    """All that it can hold fits the column."""
-    capture.load("narrowed")
-    assert capture.compare("narrowed").equal
 
 
 def test_case_31_a_null_where_the_contract_demands_a_value_is_a_dead_letter(capture: Capture) -> None:

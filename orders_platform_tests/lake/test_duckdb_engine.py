@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 from pyiceberg.catalog import Catalog
 from pyiceberg.schema import Schema
-from pyiceberg.types import LongType, NestedField, StringType
+from pyiceberg.types import DecimalType, LongType, NestedField, StringType
 
 from orders_platform.lake.catalog import TABLE_PROPERTIES, TableSchemaError, ensure_table, open_catalog
 from orders_platform.lake.commits import commit, head
@@ -100,6 +100,19 @@ def test_a_column_of_another_type_is_refused_by_name(catalog: Catalog) -> None:
     ensure_table(catalog, "test.typed", Schema(NestedField(1, "id", LongType(), required=False)))
     with pytest.raises(TableSchemaError, match=r"test\.typed"):
         ensure_table(catalog, "test.typed", Schema(NestedField(1, "id", StringType(), required=False)))
+
+
+def test_a_decimal_of_another_scale_is_refused_and_one_with_more_digits_is_not(catalog: Catalog) -> None:
+    def priced(precision: int, scale: int) -> Schema:
+        return Schema(NestedField(1, "price", DecimalType(precision, scale), required=False))
+
+    ensure_table(catalog, "test.priced", priced(6, 2))
+    for precision in (6, 12):
+        with pytest.raises(TableSchemaError, match=r"test\.priced: column price is decimal\(6, 2\)"):
+            ensure_table(catalog, "test.priced", priced(precision, 4))
+    wide = ensure_table(catalog, "test.priced", priced(9, 2))
+    assert wide.schema().find_field("price").field_type == DecimalType(9, 2)
+    assert ensure_table(catalog, "test.priced", priced(6, 2)).metadata_location == wide.metadata_location
 
 
 def test_tables_have_their_properties_from_the_first_commit_on(catalog: Catalog) -> None:

@@ -106,6 +106,30 @@ def test_a_difference_stays_found_until_it_is_repaired(shop_settings: Settings, 
     assert repaired.round.unequal == ()
 
 
+def test_a_type_that_is_not_the_contracts_is_a_warning_until_it_is(shop_settings: Settings, catalog: Catalog) -> None:
+    contract = contract_of("products")
+    assert look(shop_settings, catalog, contract, None, NOON, NO_PATIENCE).passed
+    with psycopg.connect(shop_settings.postgres, autocommit=True) as connection:
+        connection.execute("CREATE DOMAIN money_of_shop AS numeric(10, 2)")
+        connection.execute(
+            "ALTER TABLE products ALTER price TYPE money_of_shop, ALTER sku TYPE varchar(80), ALTER name DROP NOT NULL"
+        )
+        found = look(shop_settings, catalog, contract, None, NOON, NO_PATIENCE)
+        connection.execute(
+            "ALTER TABLE products ALTER price TYPE numeric(12, 2), ALTER sku TYPE text, ALTER name SET NOT NULL"
+        )
+        connection.execute("DROP DOMAIN money_of_shop")
+    assert (found.passed, found.is_certain, found.round.unequal) == (False, False, ())
+    for said in (
+        "price is numeric(10,2), in the contract it is numeric(12,2): narrowed?",
+        "sku is character varying(80), in the contract it is text: narrowed?",
+        "name allows null, in the contract it is required",
+    ):
+        assert said in found.description
+        assert said in str(found.metadata["altered_columns"])
+    assert look(shop_settings, catalog, contract, None, NOON, NO_PATIENCE).passed
+
+
 def test_when_several_slices_differ_one_is_compared_again_at_a_time(shop_settings: Settings, catalog: Catalog) -> None:
     with psycopg.connect(shop_settings.postgres, autocommit=True) as connection:
         connection.execute("UPDATE orders SET refunded = 0.01")

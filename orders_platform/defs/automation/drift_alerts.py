@@ -15,6 +15,7 @@ def tell_of_drift(contract: Contract, changes: str) -> None:
         "table": contract.table,
         "source": contract.source,
         "changes": changes or "none any more",
-        "remedy": f"bring the contract up to date, then: orders-platform gaps repair {contract.table}",
+        "remedy": "the tables have taken up what is added and widened; bring the contract up to date, then, for the"
+        f" rows that did not change since: orders-platform gaps repair {contract.table}",
     }
     (ALERTS.warning if changes else ALERTS.info)(json.dumps(alert, sort_keys=True))
