@@ -25,15 +25,18 @@ class ObjectStoreError(Exception):
 
 
 @contextmanager
-def object_store(ports: list[int], bucket: str) -> Iterator[dict[str, str]]:
-    """Runs a server with an empty bucket; yields the AWS SDK's environment variables. Takes eight free ports."""
+def object_store(ports: list[int], bucket: str, volumes: int = 20) -> Iterator[dict[str, str]]:
+    """Runs a server with an empty bucket; yields the AWS SDK's environment variables. Takes eight free ports.
+
+    `volumes`: of 64 MB each, how many there may be; those without content take no room.
+    """
     folder = Path(tempfile.mkdtemp(prefix="orders-platform-s3-"))
     config = folder / "s3.json"
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     config.write_text(json.dumps({"identities": [{"name": "tests", "credentials": [IDENTITY], "actions": actions}]}))
     log = folder / "weed.log"
     with log.open("wb") as output:
-        server = subprocess.Popen(_command(folder, config, ports), stdout=output, stderr=output, cwd=folder)
+        server = subprocess.Popen(_command(folder, config, ports, volumes), stdout=output, stderr=output, cwd=folder)
     try:
         variables = {
             "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{ports[0]}",
@@ -53,12 +56,13 @@ def object_store(ports: list[int], bucket: str) -> Iterator[dict[str, str]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _command(folder: Path, config: Path, ports: list[int]) -> list[str]:
+def _command(folder: Path, config: Path, ports: list[int], volumes: int) -> list[str]:
     s3, s3_grpc, filer, filer_grpc, master, master_grpc, volume, volume_grpc = ports
     return [
         str(Path(sys.executable).with_name("weed")), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
         "-master.telemetry=false", f"-master.port={master}", f"-master.port.grpc={master_grpc}",
-        "-master.volumeSizeLimitMB=64", "-volume.max=20", f"-volume.port={volume}", f"-volume.port.grpc={volume_grpc}",
+        "-master.volumeSizeLimitMB=64", f"-volume.max={volumes}",
+        f"-volume.port={volume}", f"-volume.port.grpc={volume_grpc}",
         "-filer", f"-filer.port={filer}", f"-filer.port.grpc={filer_grpc}",
         "-s3", f"-s3.config={config}", f"-s3.port={s3}", f"-s3.port.grpc={s3_grpc}",
         "-s3.port.iceberg=0", "-s3.port.lance=0",

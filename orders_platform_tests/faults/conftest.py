@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 import pytest
 
 from orders_platform.settings import Settings
 from orders_platform_tests.faults.matrix import RECORDED_SEED, take_recording
 from orders_platform_tests.faults.recording import Recording
+from orders_platform_tests.faults.remote_store import server
 
 
 @pytest.fixture(scope="session")
 def recording(live_stack: Settings) -> Recording:
     """What Debezium made of a shop's changes on the live stack, once for all histories."""
     return take_recording(live_stack, RECORDED_SEED)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Mapping[str, str]]:
+    """The AWS SDK's variables of an S3 server, once for all histories that are on one."""
+    with server() as variables:
+        yield variables

@@ -38,6 +38,9 @@ class Fault(StrEnum):
     STAGED_FILE_TRUNCATED = "staged-file-truncated"
     STAGED_FILE_CORRUPTED = "staged-file-corrupted"
     DISK_FULL = "disk-full"
+    STORE_503 = "store-503"
+    STORE_SLOW = "store-slow"
+    UPLOAD_CUT = "upload-cut"
     # Kafka
     DELIVERED_TWICE = "delivered-twice"
     ABORTED_TRANSACTION = "aborted-transaction"
@@ -47,6 +50,7 @@ class Fault(StrEnum):
 
 AT_A_POINT = (Fault.KILLED_AT_POINT, Fault.FROZEN_AT_POINT)
 TIMED = (Fault.KILLED_AT_RANDOM, Fault.FROZEN_AND_OVERTAKEN)
+ON_S3 = (Fault.STORE_503, Fault.STORE_SLOW, Fault.UPLOAD_CUT)
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,11 @@ class History:
     @property
     def kinds(self) -> tuple[Fault, ...]:
         return tuple(step.fault for step in self.steps)
+
+    @property
+    def on_s3(self) -> bool:
+        """Whether staged files and tables are on an S3 server; otherwise they are in a folder."""
+        return any(kind in ON_S3 for kind in self.kinds)
 
     def __str__(self) -> str:
         return f"seed {self.seed}: {' → '.join(str(step) for step in self.steps)}"

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import nullcontext
 from pathlib import Path
 
 from orders_platform.contracts import load_contracts
@@ -24,6 +25,7 @@ from orders_platform_tests.faults.history import history
 from orders_platform_tests.faults.live_history import LiveOutcome, live_history, play_live
 from orders_platform_tests.faults.player import Outcome, play
 from orders_platform_tests.faults.recording import Recording, record
+from orders_platform_tests.faults.remote_store import server
 
 RECORDED_SEED = 7
 CHANGES = 400
@@ -38,23 +40,25 @@ def take_recording(settings: Settings, seed: int) -> Recording:
 
 
 def matrix(
-    seeds: Iterable[int], recording: Recording, shared: Settings, evidence: Path, jobs: int = 1
+    seeds: Sequence[int], recording: Recording, shared: Settings, evidence: Path, jobs: int = 1
 ) -> Iterator[Outcome]:
     """Plays the histories of the seeds, `jobs` at a time; the folders of those that fail stay in `evidence`."""
 
     def one(seed: int) -> Outcome:
         folder = evidence / f"seed {seed}"
         folder.mkdir(parents=True)
-        outcome = play(history(seed), recording, shared, load_contracts(), folder)
+        played = history(seed)
+        outcome = play(played, recording, shared, load_contracts(), folder, variables if played.on_s3 else None)
         if not outcome.differences:
             shutil.rmtree(folder)
         return outcome
 
     pool = ThreadPoolExecutor(jobs)
-    try:
-        yield from (done.result() for done in as_completed([pool.submit(one, seed) for seed in seeds]))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with server() if any(history(seed).on_s3 for seed in seeds) else nullcontext() as variables:
+        try:
+            yield from (done.result() for done in as_completed([pool.submit(one, seed) for seed in seeds]))
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def live_matrix(seeds: Iterable[int], evidence: Path) -> Iterator[LiveOutcome]:

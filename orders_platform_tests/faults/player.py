@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import clickhouse_connect
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
+from pyarrow.fs import FileSystem, LocalFileSystem
 
 from orders_platform.contracts import Contract
 from orders_platform.fault_points import FaultPoint
@@ -22,6 +23,7 @@ from orders_platform_tests.faults.history import History, Step
 from orders_platform_tests.faults.oracle import NOTHING, Records, differences
 from orders_platform_tests.faults.passes import Pass
 from orders_platform_tests.faults.recording import Record, Recording, write
+from orders_platform_tests.faults.remote_store import RemoteStore
 from orders_platform_tests.faults.work import Kind, Work
 
 HOUR_MS = 3_600_000
@@ -41,20 +43,31 @@ class Outcome:
 
 
 def play(
-    history: History, recording: Recording, shared: Settings, contracts: Sequence[Contract], folder: Path
+    history: History,
+    recording: Recording,
+    shared: Settings,
+    contracts: Sequence[Contract],
+    folder: Path,
+    server: Mapping[str, str] | None = None,
 ) -> Outcome:
-    """Plays one history against the broker and the ClickHouse of `shared`, in a home and topics of its own."""
+    """Plays one history against the broker and the ClickHouse of `shared`, in a home and topics of its own.
+
+    `server`: the AWS SDK's variables of an S3 server, which a history with faults of such a one needs.
+    """
     from orders_platform_tests.faults.recorded_faults import ACTIONS
 
     started = time.monotonic()
-    player = Player(history.seed, recording, shared, contracts, folder, days=len(history.steps))
-    player.prepare()
+    player = Player(history.seed, recording, shared, contracts, folder, len(history.steps), server)
+    found = []
     try:
+        player.prepare()
         for step, portion in zip(history.steps, recording.portions(history.cuts), strict=True):
             player.play(step, portion, ACTIONS[step.fault])
         found = player.heal()
     except TimeoutError as error:
         found = [str(error)]
+    finally:
+        player.close(keep=bool(found))
     return Outcome(history, found, round(time.monotonic() - started, 1), player.log, player.ends)
 
 
@@ -69,25 +82,29 @@ class Player:
         contracts: Sequence[Contract],
         folder: Path,
         days: int = 1,
+        server: Mapping[str, str] | None = None,
     ) -> None:
         self.contracts = contracts
+        self.folder = folder
         self.name = f"h{seed}_{uuid.uuid4().hex[:8]}"
         front = urlsplit(shared.clickhouse)
         self._front = shared.clickhouse
+        self.store = RemoteStore(server, self.name) if server else None
         self.environment: Mapping[str, str] = {
             "ORDERS_PLATFORM_HOME": str(folder / "home"),
             "ORDERS_PLATFORM_TOPIC_PREFIX": self.name,
             "ORDERS_PLATFORM_KAFKA__BOOTSTRAP_SERVERS": shared.kafka_config["bootstrap.servers"],
             "ORDERS_PLATFORM_CLICKHOUSE_URL": front._replace(path=f"/{self.name}").geturl(),
             "ORDERS_PLATFORM_LAG_THRESHOLD_RECORDS": "1",
+            **(self.store.environment if self.store else {}),
         }
-        self.settings = Settings(
-            _env_file=None,  # type: ignore[call-arg]
-            home=folder / "home",
-            topic_prefix=self.name,
-            kafka={"bootstrap.servers": shared.kafka_config["bootstrap.servers"]},
-            clickhouse_url=self.environment["ORDERS_PLATFORM_CLICKHOUSE_URL"],  # type: ignore[arg-type]
-        )
+        own = {
+            "home": folder / "home",
+            "topic_prefix": self.name,
+            "kafka": {"bootstrap.servers": shared.kafka_config["bootstrap.servers"]},
+            "clickhouse_url": self.environment["ORDERS_PLATFORM_CLICKHOUSE_URL"],
+        }
+        self.settings = self.store.settings(own) if self.store else Settings(_env_file=None, **own)
         self.log = folder / "passes.log"
         self.ends: list[str] = []
         self.written: list[Record] = []
@@ -117,6 +134,20 @@ class Player:
         client.command(f"CREATE DATABASE IF NOT EXISTS {self.name}")
         client.close()
         self.settings.home.mkdir(parents=True, exist_ok=True)
+
+    def close(self, *, keep: bool) -> None:
+        """Frees what is not in the history's folder; `keep`: it is put there before."""
+        if self.store:
+            if keep:
+                self.store.keep(self.folder / "s3")
+            self.store.close()
+
+    @property
+    def staged(self) -> tuple[FileSystem, str]:
+        """Where staged files are, as pyarrow has it."""
+        if self.store:
+            return self.store.files, f"{self.store.prefix}/staging"
+        return LocalFileSystem(), self.settings.staging
 
     @cached_property
     def admin(self) -> AdminClient:
@@ -152,8 +183,8 @@ class Player:
         self.ended(step, code)
         return code
 
-    def ended(self, step: Step, code: int) -> None:
-        self.ends.append(f"{step}: {code}")
+    def ended(self, step: Step, code: int, how: str = "") -> None:
+        self.ends.append(f"{step}: {code}" + (f" ({how})" if how else ""))
 
     def write(self, records: Sequence[Record], producer: Producer | None = None) -> None:
         """Adds records to the topics, with the time of the day that the history has reached."""

@@ -10,6 +10,7 @@ from orders_platform_tests.faults import kafka_faults, storage_faults, table_fau
 from orders_platform_tests.faults.history import Fault, Step
 from orders_platform_tests.faults.player import Action, Player
 from orders_platform_tests.faults.recording import Record
+from orders_platform_tests.faults.store_proxy import StoreFault
 from orders_platform_tests.faults.work import CatalogFault, Kind, Work
 
 LAG = Work(Kind.LAG_SENSOR)
@@ -131,6 +132,9 @@ ACTIONS: Mapping[Fault, Action] = {
     Fault.STAGED_FILE_TRUNCATED: written_first(storage_faults.staged_file(storage_faults.truncate)),
     Fault.STAGED_FILE_CORRUPTED: written_first(storage_faults.staged_file(storage_faults.flip_a_byte)),
     Fault.DISK_FULL: written_first(storage_faults.disk_full),
+    Fault.STORE_503: written_first(storage_faults.store(StoreFault.ANSWER_503)),
+    Fault.STORE_SLOW: written_first(storage_faults.store(StoreFault.LATE_ANSWER, storage_faults.LATE_SECONDS)),
+    Fault.UPLOAD_CUT: written_first(storage_faults.store(StoreFault.UPLOAD_CUT)),
     Fault.DELIVERED_TWICE: kafka_faults.delivered_twice,
     Fault.ABORTED_TRANSACTION: kafka_faults.aborted_transaction,
     Fault.TRANSACTION_OVER_MIDNIGHT: kafka_faults.transaction_over_midnight,

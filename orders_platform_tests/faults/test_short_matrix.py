@@ -30,7 +30,9 @@ def test_as_many_seeds_as_there_are_points_kill_a_run_at_each() -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_history_ends_in_the_tables_of_postgresql(
-    seed: int, recording: Recording, live_stack: Settings, tmp_path: Path
+    seed: int, recording: Recording, live_stack: Settings, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    outcome = play(history(seed), recording, live_stack, CONTRACTS, tmp_path)
+    played = history(seed)
+    server = request.getfixturevalue("s3_server") if played.on_s3 else None
+    outcome = play(played, recording, live_stack, CONTRACTS, tmp_path, server)
     assert outcome.differences == [], f"{outcome.history}\n{outcome.ends}\n{outcome.log.read_text()[-3000:]}"

@@ -1,0 +1,88 @@
+"""An S3 server that answers 503 or late, or loses uploads half-way: nothing is lost, nothing is there twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
+
+from orders_platform.contracts import load_contracts
+from orders_platform.settings import Settings
+from orders_platform_tests.faults.history import Fault, History, Step
+from orders_platform_tests.faults.player import play
+from orders_platform_tests.faults.recording import Recording
+from orders_platform_tests.faults.remote_store import BUCKET
+from orders_platform_tests.faults.store_proxy import Disturbance, StoreFault, StoreProxy
+
+pytestmark = pytest.mark.timeout(600)
+CONTENT = b"content" * 50_000
+
+
+@pytest.fixture
+def proxy(s3_server: Mapping[str, str]) -> Iterator[StoreProxy]:
+    proxy = StoreProxy(s3_server["AWS_ENDPOINT_URL_S3"])
+    yield proxy
+    proxy.close()
+
+
+def _client(s3_server: Mapping[str, str], proxy: StoreProxy, attempts: int = 1, patience: float = 10.0):
+    return boto3.client(
+        "s3",
+        endpoint_url=proxy.url,
+        aws_access_key_id=s3_server["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=s3_server["AWS_SECRET_ACCESS_KEY"],
+        region_name=s3_server["AWS_REGION"],
+        config=Config(retries={"total_max_attempts": attempts}, read_timeout=patience),
+    )
+
+
+def test_the_proxy_passes_what_it_is_not_told_to_disturb(s3_server: Mapping[str, str], proxy: StoreProxy) -> None:
+    client = _client(s3_server, proxy)
+    client.put_object(Bucket=BUCKET, Key="whole", Body=CONTENT, IfNoneMatch="*")
+    assert client.get_object(Bucket=BUCKET, Key="whole")["Body"].read() == CONTENT
+    client.delete_object(Bucket=BUCKET, Key="whole")
+
+
+def test_the_proxy_answers_503_to_the_requests_that_it_is_told(s3_server: Mapping[str, str], proxy: StoreProxy) -> None:
+    client = _client(s3_server, proxy)
+    proxy.disturb(Disturbance(StoreFault.ANSWER_503, first=2))
+    client.put_object(Bucket=BUCKET, Key="busy", Body=CONTENT)
+    with pytest.raises(ClientError, match="SlowDown"):
+        client.delete_object(Bucket=BUCKET, Key="busy")
+    client.delete_object(Bucket=BUCKET, Key="busy")
+    assert proxy.heal() == 1
+
+
+def test_a_late_answer_comes_after_the_request_was_served(s3_server: Mapping[str, str], proxy: StoreProxy) -> None:
+    client = _client(s3_server, proxy, patience=0.5)
+    proxy.disturb(Disturbance(StoreFault.LATE_ANSWER, seconds=2.0))
+    with pytest.raises(HTTPClientError):
+        client.put_object(Bucket=BUCKET, Key="late", Body=b"late")
+    assert client.get_object(Bucket=BUCKET, Key="late")["Body"].read() == b"late"
+    client.delete_object(Bucket=BUCKET, Key="late")
+
+
+def test_an_upload_that_is_cut_leaves_no_object(s3_server: Mapping[str, str], proxy: StoreProxy) -> None:
+    client = _client(s3_server, proxy)
+    proxy.disturb(Disturbance(StoreFault.UPLOAD_CUT))
+    with pytest.raises((ConnectionError, HTTPClientError)):
+        client.put_object(Bucket=BUCKET, Key="cut", Body=CONTENT)
+    with pytest.raises(ClientError, match="NoSuchKey"):
+        client.get_object(Bucket=BUCKET, Key="cut")
+    assert proxy.heal() == 1
+
+
+def test_a_history_on_s3_ends_in_the_tables_of_postgresql(
+    recording: Recording, live_stack: Settings, tmp_path: Path, s3_server: Mapping[str, str]
+) -> None:
+    faults = (Fault.STORE_503, Fault.STORE_SLOW, Fault.UPLOAD_CUT)
+    steps = tuple(Step(fault, chance=number) for number, fault in enumerate(faults))
+    played = History(10_001, (0.4, 0.7), steps)
+    outcome = play(played, recording, live_stack, load_contracts(), tmp_path, s3_server)
+    assert outcome.differences == [], f"{outcome.ends}\n{outcome.log.read_text()[-3000:]}"
+    untouched = [end for end in outcome.ends if "(0 requests" in end]
+    assert untouched == [], "a fault of the store has met no request"
