@@ -46,6 +46,9 @@ class Fault(StrEnum):
     ABORTED_TRANSACTION = "aborted-transaction"
     TRANSACTION_OVER_MIDNIGHT = "transaction-over-midnight"
     PARTITIONS_INCREASED = "partitions-increased"
+    TOPIC_RECREATED = "topic-recreated"
+    RECORDS_DELETED = "records-deleted"
+    MIDNIGHT_IN_A_RUN = "midnight-in-a-run"
 
 
 AT_A_POINT = (Fault.KILLED_AT_POINT, Fault.FROZEN_AT_POINT)
@@ -81,6 +84,11 @@ class History:
     @property
     def kinds(self) -> tuple[Fault, ...]:
         return tuple(step.fault for step in self.steps)
+
+    @property
+    def days(self) -> int:
+        """How many it takes: each portion has a day of its own, and those with a midnight in them have two."""
+        return len(self.steps) + self.kinds.count(Fault.MIDNIGHT_IN_A_RUN)
 
     @property
     def on_s3(self) -> bool:

@@ -1,4 +1,4 @@
-"""Faults of the log: records delivered twice, transactions that are aborted or stay open, partitions added."""
+"""Faults of the log: records twice, transactions aborted or open, partitions added, topics made anew, midnight."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import random
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import NewPartitions
 
+from orders_platform_tests.faults.clock_faults import Midnight
 from orders_platform_tests.faults.history import Step
-from orders_platform_tests.faults.player import Player
+from orders_platform_tests.faults.player import PARTITIONS, Player
 from orders_platform_tests.faults.recording import Record
 from orders_platform_tests.faults.work import Kind, Work
 
 LAG = Work(Kind.LAG_SENSOR)
 ABORTED = 20
+DESCRIPTIONS, LOOKUPS = 10, 2
+"""How often a run over five tables asks what a topic is, at least, and for moments in it after each."""
 
 
 def delivered_twice(player: Player, step: Step, portion: Sequence[Record]) -> None:
@@ -53,12 +57,63 @@ def transaction_over_midnight(player: Player, step: Step, portion: Sequence[Reco
 def partitions_increased(player: Player, step: Step, portion: Sequence[Record]) -> None:
     """Topics get a fourth partition, and half of the keys of each other one move there: those keys' order is torn."""
     if player.place is not _moved:
-        wanted = [NewPartitions(c.topic(player.settings.topic_prefix), 4) for c in player.contracts]
+        player.partitions = PARTITIONS + 1
+        wanted = [NewPartitions(topic, player.partitions) for topic in player.topics]
         for future in player.admin.create_partitions(wanted).values():
             future.result(timeout=30)
         player.place = _moved
     player.write(portion)
     player.run(step, LAG)
+
+
+def topic_recreated(player: Player, step: Step, portion: Sequence[Record]) -> None:
+    """All was loaded when the topics are deleted and made again; what comes then waits until somebody accepts that."""
+    half = len(portion) // 2
+    player.write(portion[:half])
+    player.remember(step)
+    player.make_topics_anew()
+    player.write(portion[half:])
+    player.run(step, LAG)
+    player.run(step, Work(Kind.GAPS_ACCEPTED))
+    player.run(step, LAG)
+
+
+def records_deleted(player: Player, step: Step, portion: Sequence[Record]) -> None:
+    """Retention takes what was loaded, all of it or a part: nobody misses it."""
+    half = len(portion) // 2
+    player.write(portion[:half])
+    ends = {(kept.record.table, kept.record.partition): kept.offset for kept in player.remember(step)}
+    share = step.chance % 3 / 2
+    below = [
+        TopicPartition(topic, partition, int(ends[contract.table, partition] * share) + 1)
+        for contract, topic in zip(player.contracts, player.topics, strict=True)
+        for partition in range(player.partitions)
+        if (contract.table, partition) in ends
+    ]
+    for future in player.admin.delete_records(below).values():
+        future.result(timeout=30)
+    player.write(portion[half:])
+    player.run(step, LAG)
+
+
+def midnight_in_a_run(player: Player, step: Step, portion: Sequence[Record]) -> None:
+    """A day ends between two calls of a run, with records on both sides."""
+    chance = random.Random(step.chance)
+    midnight = Midnight(player.day.date(), chance.randint(1, DESCRIPTIONS), chance.randint(0, LOOKUPS))
+    by_hand = Work(Kind.DAYS_BY_HAND, days=(midnight.day, midnight.day))
+    midnight_after(player, step, portion, replace(chance.choice([LAG, by_hand]), midnight=midnight))
+
+
+def midnight_after(player: Player, step: Step, portion: Sequence[Record], work: Work) -> None:
+    third = len(portion) // 3
+    player.write(portion[:third])
+    run = player.start(work)
+    came = run.wait_until_frozen()
+    player.write(portion[third : 2 * third])
+    player.day += timedelta(days=1)
+    player.write(portion[2 * third :])
+    run.thaw()
+    player.ended(step, run.wait(), str(work.midnight) if came else "it was done before midnight")
 
 
 def _moved(record: Record) -> Record:

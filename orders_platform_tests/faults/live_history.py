@@ -22,8 +22,6 @@ from confluent_kafka.admin import AdminClient
 
 from orders_platform.contracts import Contract
 from orders_platform.defs.repair import repair
-from orders_platform.ingest.gap_acceptance import accept, open_gap
-from orders_platform.lake.catalog import open_catalog
 from orders_platform.settings import Settings
 from orders_platform.stack import down, status, up, wait_until_captured
 from orders_platform.stack.connect_rest import ConnectRest
@@ -32,7 +30,7 @@ from orders_platform.stack.debezium import CONNECTOR, SLOT, read_slot
 from orders_platform.stack.shop import ShopError, run_shop
 from orders_platform_tests.faults.oracle import differences
 from orders_platform_tests.faults.passes import Pass
-from orders_platform_tests.faults.recording import Record, read_state, read_topic
+from orders_platform_tests.faults.recording import Kept, read_state, read_topic
 from orders_platform_tests.faults.work import Kind, Work
 
 RATE = 100.0
@@ -120,7 +118,7 @@ class LivePlayer:
             "ORDERS_PLATFORM_LAG_THRESHOLD_RECORDS": "1",
             **ports,
         }
-        self._earlier: dict[str, list[tuple[int, Record]]] = {}
+        self._earlier: dict[str, list[Kept]] = {}
         self.log = folder / "passes.log"
         self.ends: list[str] = []
 
@@ -242,12 +240,13 @@ class LivePlayer:
         ).values():
             future.result(timeout=30)
         self.ends.append(f"records are lost: {Pass(self._environment, self.log, LAG).wait()}")
-        catalog = open_catalog(self._settings)
+        self._accept_gaps()
         for contract in self._contracts:
-            while (stopped := open_gap(self._settings, catalog, contract)) is not None:
-                assert stopped.gap is not None
-                accept(self._settings, catalog, contract, stopped.gap.name, reason="a history", by="the matrix")
             repair(self._settings, contract, "the matrix", self.say)
+
+    def _accept_gaps(self) -> None:
+        accepted = Pass(self._environment, self.log, Work(Kind.GAPS_ACCEPTED)).wait()
+        self.ends.append(f"gaps accepted: {accepted}")
 
     @staticmethod
     def _wait_for(condition: Callable[[], bool]) -> None:

@@ -21,7 +21,7 @@ import clickhouse_connect
 from orders_platform.contracts import Column, Contract, Masking
 from orders_platform.lake.catalog import open_catalog
 from orders_platform.settings import Settings
-from orders_platform_tests.faults.recording import Record, envelope, read_topic
+from orders_platform_tests.faults.recording import Kept, Record, envelope, read_topic
 
 Rows = Mapping[tuple[Any, ...], Mapping[str, Any]]
 SHOWN = 5
@@ -31,8 +31,8 @@ REPAIR = "repair"
 """How the id of a log begins that a repair has made: deletes that PostgreSQL has vouched for."""
 
 
-Records = Mapping[str, Sequence[tuple[int, Record]]]
-"""Per table: records with their offsets."""
+Records = Mapping[str, Sequence[Kept]]
+"""Per table."""
 
 
 def differences(
@@ -58,7 +58,7 @@ def ingest_differences(
     found: list[str] = []
     catalog = open_catalog(settings)
     for contract in contracts:
-        records = [*read_topic(settings, contract), *earlier.get(contract.table, ())]
+        records = list(dict.fromkeys([*earlier.get(contract.table, ()), *read_topic(settings, contract)]))
         bronze = catalog.load_table(contract.bronze_table).scan().to_arrow().to_pylist()
         repairs = [row for row in bronze if row["_topic_id"].startswith(REPAIR)]
         found += bronze_differences(contract, records, [row for row in bronze if row not in repairs])
@@ -78,17 +78,16 @@ def _named(layer: str, what: str, items: Iterable[Any]) -> list[str]:
     return [f"{layer}: {len(items)} {what}: {shown}{' …' if len(items) > SHOWN else ''}"]
 
 
-def bronze_differences(
-    contract: Contract, records: Sequence[tuple[int, Record]], rows: Sequence[Mapping[str, Any]]
-) -> list[str]:
-    """Bronze has each record that is not a tombstone once, with its values, and nothing else."""
-    wanted = Counter({(r.partition, offset) for offset, r in records if r.value is not None})
-    held = Counter((row["_kafka_partition"], row["_kafka_offset"]) for row in rows)
-    images = {(r.partition, offset): image for offset, r in records if (image := _image(r))}
+def bronze_differences(contract: Contract, records: Sequence[Kept], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Bronze has each record that is not a tombstone once, with its values, on its day, and nothing else."""
+    wanted = Counter({kept.place for kept in records if kept.record.value is not None})
+    held = Counter(_place(row) for row in rows)
+    images = {kept.place: image for kept in records if (image := _image(kept.record))}
+    days = _days(records)
     differing = [
         f"{place} {column.name}={row[column.name]!r} instead of {image[column.source_name]!r}"
         for row in rows
-        if (image := images.get(place := (row["_kafka_partition"], row["_kafka_offset"])))
+        if (image := images.get(place := _place(row)))
         for column in contract.columns
         if column.source_name in image
         and image[column.source_name] != UNAVAILABLE
@@ -99,7 +98,39 @@ def bronze_differences(
         _named(layer, "records are missing", (wanted - held).elements())
         + _named(layer, "records are there twice or from nowhere", (held - wanted).elements())
         + _named(layer, "values differ", differing)
+        + _named(
+            layer,
+            "rows are in another day's partition",
+            [
+                f"{place} in {row['_ingest_day']} instead of {days[place]}"
+                for row in rows
+                if days.get(place := _place(row), row["_ingest_day"]) != row["_ingest_day"]
+            ],
+        )
     )
+
+
+def _place(row: Mapping[str, Any]) -> tuple[str, int, int]:
+    """Where a log has the row's record. A log that was cut back goes on under the topic's id with a number."""
+    return row["_topic_id"].partition("~")[0], row["_kafka_partition"], row["_kafka_offset"]
+
+
+def _days(records: Iterable[Kept]) -> dict[tuple[str, int, int], date]:
+    """The ingest day of each record: the latest that its partition has reached by then, in UTC.
+
+    Only as far as the records follow each other from the start: the mark of a transaction, which no consumer sees, has
+    the broker's time.
+    """
+    days: dict[tuple[str, int, int], date] = {}
+    latest: dict[tuple[str, int], tuple[int, date]] = {}
+    for kept in sorted(records, key=lambda each: each.place):
+        log, partition, offset = kept.place
+        following, day = latest.get((log, partition), (0, date.min))
+        if offset == following:
+            day = max(day, datetime.fromtimestamp(kept.timestamp / 1000, UTC).date())
+            latest[log, partition] = offset + 1, day
+            days[kept.place] = day
+    return days
 
 
 def _image(record: Record) -> Mapping[str, Any] | None:
@@ -169,15 +200,15 @@ def silver_differences(
 
 def versions_differences(
     contract: Contract,
-    records: Sequence[tuple[int, Record]],
+    records: Sequence[Kept],
     repairs: Sequence[Mapping[str, Any]],
     rows: Sequence[Mapping[str, Any]],
 ) -> list[str]:
     """The versions are the topic's changes, each once however often delivered, and the deletes of repairs."""
     held = Counter((*(row[k] for k in contract.key), row["_lsn"]) for row in rows)
     wanted = {(*(row[k] for k in contract.key), row["_lsn"]) for row in repairs}
-    for _, record in records:
-        change = envelope(record)
+    for kept in records:
+        change = envelope(kept.record)
         if change is None or change["op"] == "t":
             continue
         image = change["after"] or change["before"]

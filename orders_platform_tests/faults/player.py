@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
@@ -12,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import clickhouse_connect
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from pyarrow.fs import FileSystem, LocalFileSystem
 
@@ -20,13 +21,19 @@ from orders_platform.contracts import Contract
 from orders_platform.fault_points import FaultPoint
 from orders_platform.settings import Settings
 from orders_platform_tests.faults.history import History, Step
-from orders_platform_tests.faults.oracle import NOTHING, Records, differences
+from orders_platform_tests.faults.oracle import differences
 from orders_platform_tests.faults.passes import Pass
-from orders_platform_tests.faults.recording import Record, Recording, write
+from orders_platform_tests.faults.recording import READ_SECONDS, Kept, Record, Recording, read_topic, write
 from orders_platform_tests.faults.remote_store import RemoteStore
 from orders_platform_tests.faults.work import Kind, Work
+from orders_platform_tests.ingest.broker_admin import settled
 
-HOUR_MS = 3_600_000
+PARTITIONS = 3
+TOPIC_CONFIG = {
+    "message.timestamp.type": "CreateTime",
+    "message.timestamp.after.max.ms": "3600000",
+    "retention.ms": "-1",  # a long history starts further back than any retention reaches
+}
 HEALING_PASSES = 3
 
 
@@ -57,7 +64,7 @@ def play(
     from orders_platform_tests.faults.recorded_faults import ACTIONS
 
     started = time.monotonic()
-    player = Player(history.seed, recording, shared, contracts, folder, len(history.steps), server)
+    player = Player(history.seed, recording, shared, contracts, folder, history.days, server)
     found = []
     try:
         player.prepare()
@@ -108,8 +115,11 @@ class Player:
         self.log = folder / "passes.log"
         self.ends: list[str] = []
         self.written: list[Record] = []
-        self.earlier: Records = NOTHING
-        """What the topics held before they lost it."""
+        self.earlier: dict[str, list[Kept]] = {}
+        """What the topics held before they lost it, per table."""
+        self.partitions = PARTITIONS
+        self.made_anew = False
+        """Whether topics were deleted and made again: a table that is rolled back to before that stops once more."""
         self.after_next_write: list[Callable[[], object]] = []
         """What waits for the next portion: a transaction that stays open until then."""
         self.place: Callable[[Record], Record] = lambda record: record
@@ -120,16 +130,7 @@ class Player:
 
     def prepare(self) -> None:
         """Topics whose records carry the times that the history gives them, so that it spans days; a database."""
-        config = {
-            "message.timestamp.type": "CreateTime",
-            "message.timestamp.after.max.ms": str(HOUR_MS),
-            "retention.ms": "-1",  # a long history starts further back than any retention reaches
-        }
-        topics = [
-            NewTopic(c.topic(self.settings.topic_prefix), num_partitions=3, config=config) for c in self.contracts
-        ]
-        for future in self.admin.create_topics(topics).values():
-            future.result(timeout=30)
+        self._make_topics()
         client = clickhouse_connect.get_client(dsn=self._front)
         client.command(f"CREATE DATABASE IF NOT EXISTS {self.name}")
         client.close()
@@ -148,6 +149,24 @@ class Player:
         if self.store:
             return self.store.files, f"{self.store.prefix}/staging"
         return LocalFileSystem(), self.settings.staging
+
+    @property
+    def topics(self) -> list[str]:
+        return [contract.topic(self.settings.topic_prefix) for contract in self.contracts]
+
+    def _make_topics(self) -> None:
+        wanted = [NewTopic(name, num_partitions=self.partitions, config=TOPIC_CONFIG) for name in self.topics]
+        deadline = time.monotonic() + READ_SECONDS
+        while wanted:
+            made = self.admin.create_topics(wanted)
+            wanted = [topic for topic in wanted if not _is_made(made[topic.topic], deadline)]
+
+    def make_topics_anew(self) -> None:
+        """Deletes the topics and makes others of their names."""
+        for future in self.admin.delete_topics(self.topics).values():
+            future.result(READ_SECONDS)
+        self._make_topics()
+        self.made_anew = True
 
     @cached_property
     def admin(self) -> AdminClient:
@@ -169,9 +188,30 @@ class Player:
         codes = []
         for _ in range(HEALING_PASSES):
             codes.append(self.start().wait())
+            if codes[-1] and self.made_anew:
+                self.start(Work(Kind.GAPS_ACCEPTED)).wait()
             if codes[-1] == 0:
                 return differences(self.settings, self.contracts, self._recording.state, self.earlier)
         return [f"the platform did not catch up when all was well: passes ended with {codes}, see {self.log}"]
+
+    def remember(self, step: Step) -> list[Kept]:
+        """Loads all that the topics hold and takes it down, as the oracle may not find it there later.
+
+        Raises:
+            TimeoutError: if it cannot be loaded.
+        """
+        self._close()
+        for topic in self.topics:
+            settled(self.settings, topic)
+        held = [kept for contract in self.contracts for kept in read_topic(self.settings, contract)]
+        for kept in held:
+            self.earlier.setdefault(kept.record.table, []).append(kept)
+        codes = []
+        while len(codes) < HEALING_PASSES:
+            codes.append(self.run(step))
+            if codes[-1] == 0:
+                return held
+        raise TimeoutError(f"{step}: the platform did not catch up before it: runs ended with {codes}, see {self.log}")
 
     def start(self, work: Work | None = None, die_at: FaultPoint | None = None, times: int = 1) -> Pass:
         """A process at work for this installation."""
@@ -197,6 +237,18 @@ class Player:
         waiting, self.after_next_write = self.after_next_write, []
         for each in waiting:
             each()
+
+
+def _is_made(future: Future[None], deadline: float) -> bool:
+    """False while one of that name is still being removed."""
+    try:
+        future.result(READ_SECONDS)
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS or time.monotonic() > deadline:
+            raise
+        time.sleep(0.1)
+        return False
+    return True
 
 
 Action = Callable[[Player, Step, Sequence[Record]], None]

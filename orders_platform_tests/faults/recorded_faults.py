@@ -139,4 +139,7 @@ ACTIONS: Mapping[Fault, Action] = {
     Fault.ABORTED_TRANSACTION: kafka_faults.aborted_transaction,
     Fault.TRANSACTION_OVER_MIDNIGHT: kafka_faults.transaction_over_midnight,
     Fault.PARTITIONS_INCREASED: kafka_faults.partitions_increased,
+    Fault.TOPIC_RECREATED: kafka_faults.topic_recreated,
+    Fault.RECORDS_DELETED: kafka_faults.records_deleted,
+    Fault.MIDNIGHT_IN_A_RUN: kafka_faults.midnight_in_a_run,
 }

@@ -10,10 +10,11 @@ from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from orders_platform.contracts import Contract
 from orders_platform.settings import Settings
@@ -32,6 +33,19 @@ class Record:
     headers: tuple[tuple[str, bytes], ...]
 
 
+class Kept(NamedTuple):
+    """A record where a log has it. `log_id` is the topic's, as the tables write it; `timestamp` is in milliseconds."""
+
+    log_id: str
+    offset: int
+    timestamp: int
+    record: Record
+
+    @property
+    def place(self) -> tuple[str, int, int]:
+        return self.log_id, self.record.partition, self.offset
+
+
 @dataclass(frozen=True)
 class Recording:
     """The records of all tables as PostgreSQL's log had them, and what PostgreSQL held after the last."""
@@ -46,9 +60,12 @@ class Recording:
         return [list(self.records[low:high]) for low, high in pairwise(bounds)]
 
 
-def read_topic(settings: Settings, contract: Contract) -> list[tuple[int, Record]]:
-    """Every committed record of a table's topic with its offset, read with a consumer that has nothing of ours."""
+def read_topic(settings: Settings, contract: Contract) -> list[Kept]:
+    """Every committed record of a table's topic, read with a consumer that has nothing of ours."""
     topic = contract.topic(settings.topic_prefix)
+    admin = AdminClient(settings.kafka_config)
+    described = admin.describe_topics(TopicCollection([topic]))[topic].result(READ_SECONDS)
+    log_id = str(described.topic_id).rstrip("=").replace("+", "-").replace("/", "_")
     consumer = Consumer(
         {
             **settings.kafka_config,
@@ -73,7 +90,7 @@ def read_topic(settings: Settings, contract: Contract) -> list[tuple[int, Record
                 continue
             headers = tuple((name, value or b"") for name, value in message.headers() or ())
             record = Record(contract.table, message.partition(), message.key(), message.value(), headers)
-            found.append((message.offset(), record))
+            found.append(Kept(log_id, message.offset(), message.timestamp()[1], record))
         return found
     finally:
         consumer.close()
@@ -97,8 +114,8 @@ def record(settings: Settings, contracts: Sequence[Contract]) -> Recording:
     """Takes down what the topics and PostgreSQL hold; the shop must stand still and Debezium have caught up."""
     queues: dict[tuple[str, int], list[Record]] = {}
     for contract in contracts:
-        for _, each in read_topic(settings, contract):
-            queues.setdefault((each.table, each.partition), []).append(each)
+        for kept in read_topic(settings, contract):
+            queues.setdefault((contract.table, kept.record.partition), []).append(kept.record)
     merged = heapq.merge(*(_placed(queue) for queue in queues.values()), key=itemgetter(0))
     return Recording(tuple(each for _, each in merged), read_state(settings.postgres, contracts))
 

@@ -1,4 +1,4 @@
-"""What a disturbed process of the platform does: a pass, what the sensors ask for, or a range of days by hand."""
+"""What a disturbed process of the platform does: a pass, what the sensors ask for, or what a person starts by hand."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from orders_platform import fault_points
+from orders_platform_tests.faults.clock_faults import Midnight, let_it_be_midnight
 from orders_platform_tests.faults.protections import Protection, take_out
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Kind(StrEnum):
     LAG_SENSOR = "lag-sensor"
     DATES_SENSOR = "dates-sensor"
     DAYS_BY_HAND = "days-by-hand"
+    GAPS_ACCEPTED = "gaps-accepted"
 
 
 class CatalogFault(StrEnum):
@@ -45,7 +47,8 @@ class Work:
 
     `days`: first and last of a range materialized by hand. `commit`: the number of the commit, from 1 on, that the
     fault of the catalog hits. `file_bytes`: no file may grow beyond it, as on a disk that is full. `freeze`: where it
-    would die at a point it stops there instead, until it is told to go on. `without`: a protection that is taken out.
+    would die at a point it stops there instead, until it is told to go on. `midnight`: when its day ends.
+    `without`: a protection that is taken out.
     """
 
     kind: Kind = Kind.SYNC
@@ -54,6 +57,7 @@ class Work:
     commit: int = 1
     file_bytes: int | None = None
     freeze: bool = False
+    midnight: Midnight | None = None
     without: Protection | None = None
 
     def run(self, settings: Settings) -> None:
@@ -69,12 +73,30 @@ class Work:
             from orders_platform_tests.faults.catalog_faults import disturb
 
             disturb(self.catalog, self.commit)
-        if self.kind is Kind.SYNC:
+        if self.midnight is not None:
+            let_it_be_midnight(self.midnight)
+        if self.kind is Kind.GAPS_ACCEPTED:
+            _accept_gaps(settings)
+        elif self.kind is Kind.SYNC:
             from orders_platform.defs.sync import sync
 
             sync(settings)
         else:
             _run_requests(settings, self)
+
+
+def _accept_gaps(settings: Settings) -> None:
+    """What an operator decides about everything that stops a table: it is lost, or something new begins."""
+    from orders_platform.contracts import load_contracts
+    from orders_platform.ingest.gap_acceptance import accept, open_gap
+    from orders_platform.lake.catalog import open_catalog
+
+    catalog = open_catalog(settings)
+    for contract in load_contracts():
+        while (stopped := open_gap(settings, catalog, contract)) is not None:
+            if stopped.gap is None:
+                raise stopped
+            accept(settings, catalog, contract, stopped.gap.name, reason="a history", by="the matrix")
 
 
 class RunFailedError(Exception):
