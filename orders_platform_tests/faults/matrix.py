@@ -16,9 +16,12 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import nullcontext
 from pathlib import Path
 
+import psycopg
+
 from orders_platform.contracts import load_contracts
 from orders_platform.settings import Settings
 from orders_platform.stack import down, up, wait_until_captured
+from orders_platform.stack.connector import request_snapshot
 from orders_platform.stack.shop import run_shop
 from orders_platform_tests.conftest import new_settings
 from orders_platform_tests.faults.history import history
@@ -30,13 +33,32 @@ from orders_platform_tests.faults.remote_store import server
 RECORDED_SEED = 7
 CHANGES = 400
 HISTORY_DAYS = 3
+SNAPSHOT_SECONDS = 60.0
 
 
 def take_recording(settings: Settings, seed: int) -> Recording:
     """Lets a shop of that seed run on the live stack until it has made its changes, and records what came of them."""
     run_shop(settings.postgres, rate=400, minutes=2, seed=seed, history_days=HISTORY_DAYS, max_changes=CHANGES)
-    wait_until_captured(settings)
+    _snapshot_while_rows_change(settings)
     return record(settings, load_contracts())
+
+
+def _snapshot_while_rows_change(settings: Settings) -> None:
+    """All tables are read anew while a transaction has changed rows, and will say so later than the reads do."""
+    contracts = load_contracts()
+    wait_until_captured(settings)
+    with psycopg.connect(settings.postgres) as in_flight, psycopg.connect(settings.postgres, autocommit=True) as other:
+        in_flight.execute("UPDATE customers SET full_name = full_name || '?' WHERE customer_id % 5 = 0")
+        in_flight.execute("DELETE FROM inventory WHERE product_id = (SELECT max(product_id) FROM inventory)")
+        closed = "SELECT count(*) FROM debezium_signal WHERE type = 'snapshot-window-close'"
+        wanted = other.execute(closed).fetchall()[0][0] + len(contracts)
+        request_snapshot(settings.postgres, [f"{contract.schema}.{contract.table}" for contract in contracts])
+        deadline = time.monotonic() + SNAPSHOT_SECONDS
+        while other.execute(closed).fetchall()[0][0] < wanted:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"an incremental snapshot was not done within {SNAPSHOT_SECONDS:g} s")
+            time.sleep(0.1)
+    wait_until_captured(settings)
 
 
 def matrix(

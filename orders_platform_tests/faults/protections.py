@@ -15,8 +15,10 @@ class Protection(StrEnum):
 
     CONDITIONAL_COMMIT = "conditional-commit"
     ORDER_OF_CHANGES = "order-of-changes"
+    ORDER_OF_COMMITS = "order-of-commits"
     GAP_CHECK = "gap-check"
     READ_COMMITTED = "read-committed"
+    FAST_FORWARD = "fast-forward"
     MISSING_LEDGER_IS_AN_ERROR = "missing-ledger-is-an-error"
 
 
@@ -40,12 +42,16 @@ def _commit_on_whatever_head_there_is() -> None:
     bronze.commit = commit_anyway
 
 
-def _order_by_arrival() -> None:
-    from orders_platform.lake import schemas
+def _order_by(*columns: str) -> Callable[[], None]:
+    """Changes of a key are ordered by these instead."""
 
-    columns = ("_epoch", "_kafka_offset", "_kafka_offset", "_kafka_offset")
-    for module in _modules_with(schemas.ORDER_COLUMNS):
-        module.ORDER_COLUMNS = columns
+    def alter() -> None:
+        from orders_platform.lake import schemas
+
+        for module in _modules_with(schemas.ORDER_COLUMNS):
+            module.ORDER_COLUMNS = columns
+
+    return alter
 
 
 def _pass_over_gaps() -> None:
@@ -65,6 +71,17 @@ def _consume_with(name: str, value: str) -> None:
     from orders_platform.ingest import consumer
 
     consumer.Consumer = lambda config: Consumer({**config, name: value})  # type: ignore[misc]
+
+
+def _publish_on_whatever_head_there_is() -> None:
+    """What PyIceberg's own `set_current_snapshot` does: main goes to the branch, wherever it was forked."""
+    from orders_platform.lake import gold
+
+    def publish(table: Any, branch: str, *, to: int, **_: Any) -> None:
+        table.refresh()
+        table.manage_snapshots().set_current_snapshot(to).remove_branch(branch).commit()
+
+    gold.fast_forward = publish  # type: ignore[attr-defined]
 
 
 def _take_a_missing_ledger_for_an_empty_one() -> None:
@@ -97,8 +114,10 @@ def _modules_with(order: tuple[str, ...]) -> list[Any]:
 
 _WITHOUT: Mapping[Protection, Callable[[], None]] = {
     Protection.CONDITIONAL_COMMIT: _commit_on_whatever_head_there_is,
-    Protection.ORDER_OF_CHANGES: _order_by_arrival,
+    Protection.ORDER_OF_CHANGES: _order_by("_epoch", "_kafka_offset", "_kafka_offset", "_kafka_offset"),
+    Protection.ORDER_OF_COMMITS: _order_by("_epoch", "_lsn", "_lsn", "_kafka_offset"),
     Protection.GAP_CHECK: _pass_over_gaps,
     Protection.READ_COMMITTED: _read_uncommitted,
+    Protection.FAST_FORWARD: _publish_on_whatever_head_there_is,
     Protection.MISSING_LEDGER_IS_AN_ERROR: _take_a_missing_ledger_for_an_empty_one,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
@@ -57,6 +58,7 @@ ALTERED = {
     "gold.daily_revenue": _altered("revenue", Decimal("-0.01")),
 }
 DAMAGES = [
+    ("bronze.orders", "on another day", _altered("_ingest_day", date(2026, 1, 1))),
     *((table, "altered", alter) for table, alter in ALTERED.items()),
     *((table, "dropped", _dropped) for table in ALTERED),
     *((table, "doubled", _doubled) for table in ALTERED),

@@ -16,7 +16,7 @@ from orders_platform.lake.catalog import open_catalog
 from orders_platform.settings import Settings
 from orders_platform_tests.faults import kafka_faults, table_faults
 from orders_platform_tests.faults.history import Fault, Step
-from orders_platform_tests.faults.oracle import ingest_differences
+from orders_platform_tests.faults.oracle import differences, ingest_differences
 from orders_platform_tests.faults.player import Player
 from orders_platform_tests.faults.protections import Protection
 from orders_platform_tests.faults.recording import Recording, read_topic
@@ -44,13 +44,19 @@ def _replay(player: Player, recording: Recording, work: Work) -> None:
     player.write(recording.records[: len(recording.records) // 2])
 
 
+def _in_flight(player: Player, recording: Recording, work: Work) -> None:
+    """A snapshot has read rows while a transaction that had changed them was open: it wrote first and says so last."""
+    player.write(recording.records)
+    player.run(STEP, work)
+
+
 def _expired(player: Player, recording: Recording, work: Work) -> None:
     """Records are deleted from the log between two loads."""
     first, second, third = recording.portions((0.4, 0.6))
     player.write(first)
     player.run(STEP, work)
     player.write(second)
-    player.earlier = {CONTRACTS[0].table: read_topic(player.settings, CONTRACTS[0])}
+    player.earlier[CONTRACTS[0].table] = read_topic(player.settings, CONTRACTS[0])
     topic = CONTRACTS[0].topic(player.settings.topic_prefix)
     ends = [TopicPartition(topic, p, -1) for p in range(3)]  # -1: everything up to the end
     for future in player.admin.delete_records(ends).values():
@@ -61,6 +67,19 @@ def _expired(player: Player, recording: Recording, work: Work) -> None:
 def _aborted(player: Player, recording: Recording, work: Work) -> None:
     """The log ends with records of a transaction that never was."""
     kafka_faults.aborted_transaction(player, STEP, recording.records, work)
+
+
+def _two_publishers(player: Player, recording: Recording, work: Work) -> None:
+    """A run that is about to publish gold stands still, another publishes what has come since, and it goes on."""
+    first, second = recording.portions((0.5,))
+    player.write(first)
+    player.run(STEP, work)
+    zombie = player.start(replace(work, kind=Kind.DATES_SENSOR, freeze=True), FaultPoint.GOLD_BEFORE_PUBLISH)
+    assert zombie.wait_until_frozen()
+    player.write(second)
+    player.run(STEP, replace(work, kind=Kind.SYNC))
+    zombie.thaw()
+    zombie.wait()
 
 
 def _ledger_lost(player: Player, recording: Recording, work: Work) -> None:
@@ -80,8 +99,10 @@ def _ledger_lost(player: Player, recording: Recording, work: Work) -> None:
 HISTORIES: Mapping[Protection, Callable[[Player, Recording, Work], None]] = {
     Protection.CONDITIONAL_COMMIT: _zombie,
     Protection.ORDER_OF_CHANGES: _replay,
+    Protection.ORDER_OF_COMMITS: _in_flight,
     Protection.GAP_CHECK: _expired,
     Protection.READ_COMMITTED: _aborted,
+    Protection.FAST_FORWARD: _two_publishers,
     Protection.MISSING_LEDGER_IS_AN_ERROR: _ledger_lost,
 }
 STOPPED = (Protection.GAP_CHECK, Protection.MISSING_LEDGER_IS_AN_ERROR)
@@ -115,9 +136,10 @@ def test_with_it_the_same_history_stops_before_anything_is_wrong(
 def _play(
     protection: Protection, work: Work, recording: Recording, shared: Settings, folder: Path
 ) -> tuple[int, list[str]]:
-    """How the last run ended, and what the oracle says of bronze and silver."""
+    """How the last run ended, and what the oracle says of the layers that the protection guards."""
     player = Player(list(Protection).index(protection), recording, shared, CONTRACTS, folder)
     player.prepare()
     HISTORIES[protection](player, recording, work)
     code = player.run(STEP, work)
-    return code, ingest_differences(player.settings, CONTRACTS, recording.state, player.earlier)
+    layers = differences if protection is Protection.FAST_FORWARD else ingest_differences
+    return code, layers(player.settings, CONTRACTS, recording.state, player.earlier)
