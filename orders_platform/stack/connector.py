@@ -16,13 +16,14 @@ from orders_platform.stack.debezium import (
     SIGNAL_TABLE,
     SLOT,
     connector_config,
+    end_of_log,
     publish_generated_columns,
     read_slot,
     table_pattern,
 )
 from orders_platform.stack.errors import StackError
 from orders_platform.stack.part import Report
-from orders_platform.stack.recovery import Recovery, decide, has_delivered
+from orders_platform.stack.recovery import PostgresRestoredError, Recovery, decide, has_delivered
 
 RUNNING_SECONDS = 60.0
 STOPPED_SECONDS = 30.0
@@ -41,6 +42,7 @@ def ensure_connector(
 
     Raises:
         SlotLostError: if its slot is gone.
+        PostgresRestoredError: if PostgreSQL is at an earlier position; the connector stands still then.
         StackError: if it is refused, or fails.
     """
     rest = ConnectRest(settings)
@@ -48,7 +50,11 @@ def ensure_connector(
     if before is None:
         # Stopped at first: only a connector that exists tells its offsets.
         rest.create_stopped(CONNECTOR, connector_config(settings, contracts, "initial"))
-    recovery = decide_for(settings, contracts, accept_new_slot=accept_new_slot)
+    try:
+        recovery = decide_for(settings, contracts, accept_new_slot=accept_new_slot)
+    except PostgresRestoredError:
+        rest.stop(CONNECTOR)
+        raise
     if recovery is Recovery.RESUME:
         mode = (before or {}).get("snapshot.mode", recovery.snapshot_mode)
         _apply(rest, before, connector_config(settings, contracts, mode), report)
@@ -64,12 +70,14 @@ def ensure_connector(
 
 
 def decide_for(settings: Settings, contracts: tuple[Contract, ...], *, accept_new_slot: bool = False) -> Recovery:
-    """The decision for this stack as it is now. Raises `SlotLostError`, `StackError`."""
-    offsets = bool(ConnectRest(settings).offsets(CONNECTOR))
+    """The decision for this stack as it is now. Raises `SlotLostError`, `PostgresRestoredError`, `StackError`."""
+    read = [int(entry["offset"].get("lsn") or 0) for entry in ConnectRest(settings).offsets(CONNECTOR)]
+    offsets = bool(read)
     found = read_slot(settings.postgres)
     slot = found is not None and found.usable
     delivered = slot and not offsets and has_delivered(settings, contracts)
-    return decide(offsets=offsets, slot=slot, delivered=delivered, accept_new_slot=accept_new_slot)
+    restored = offsets and max(read) > end_of_log(settings.postgres)
+    return decide(offsets=offsets, slot=slot, delivered=delivered, restored=restored, accept_new_slot=accept_new_slot)
 
 
 def _apply(rest: ConnectRest, before: dict[str, str] | None, config: dict[str, str], report: Report) -> None:

@@ -126,3 +126,13 @@ def read_slot(dsn: str) -> Slot | None:
     except psycopg.Error as error:
         raise StackError(f"the replication slots of the shop's database cannot be read: {error}") from error
     return None if row is None else Slot(usable=row[0] != "lost", active=row[1])
+
+
+def end_of_log(dsn: str) -> int:
+    """The LSN up to which PostgreSQL has written its log. Raises `StackError`."""
+    try:
+        with psycopg.connect(dsn, connect_timeout=10) as connection:
+            row = connection.execute("SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint").fetchone()
+    except psycopg.Error as error:
+        raise StackError(f"the write-ahead log of the shop's database cannot be asked: {error}") from error
+    return int(row[0]) if row else 0

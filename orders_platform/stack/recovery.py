@@ -7,6 +7,7 @@
 | – | there | none | a first start that was cut short: the slot is dropped, and the first start repeated |
 | – | – | | a new slot and an initial snapshot |
 | there | – | | changes between are lost: stop and say so; a new slot only when the operator has accepted that |
+| too far | | | beyond the end of PostgreSQL's log, which was restored: the same; what comes would be left out |
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ class SlotLostError(StackError):
     """PostgreSQL's replication slot is gone and Connect's offsets are there: changes may be missing."""
 
 
+class PostgresRestoredError(StackError):
+    """PostgreSQL is at an earlier position than the connector has read: it was restored, or failed over."""
+
+
 class Recovery(Enum):
     """How the connector is started."""
 
@@ -45,17 +50,28 @@ class Recovery(Enum):
         return "no_data" if self is Recovery.STREAM_WHAT_IS_UNCONFIRMED else "initial"
 
 
-def decide(*, offsets: bool, slot: bool, delivered: bool, accept_new_slot: bool = False) -> Recovery:
-    """What to do.
+def decide(
+    *, offsets: bool, slot: bool, delivered: bool, restored: bool = False, accept_new_slot: bool = False
+) -> Recovery:
+    """What to do. `restored`: the offsets lie beyond the end of PostgreSQL's log.
 
     Raises:
         SlotLostError: if only the offsets are there and the loss has not been accepted.
+        PostgresRestoredError: if they are not of the log that there is now, and that has not been accepted.
     """
-    if offsets and slot:
+    if offsets and slot and not restored:
         return Recovery.RESUME
     if offsets:
         if accept_new_slot:
             return Recovery.NEW_SLOT_ACCEPTED
+        if restored:
+            raise PostgresRestoredError(
+                "the connector has read further than PostgreSQL has written: the database was restored, or failed "
+                "over, to an earlier position. Going on would leave out all changes until its log has grown as far, "
+                "so the connector was stopped. Nothing that is in Kafka is lost. `orders-platform up --new-slot` makes "
+                "a new slot and reads all tables anew (deletes included); each table then stops until `orders-platform "
+                "gaps accept` begins a new epoch: see deploy/runbooks/connect-recovery.md"
+            )
         raise SlotLostError(
             "the replication slot of the connector is gone, but Connect knows how far it had read: changes made since "
             "are not in the write-ahead log any more and cannot be streamed. Nothing that is in Kafka is lost. "

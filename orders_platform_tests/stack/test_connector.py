@@ -18,7 +18,7 @@ from orders_platform.stack.connect_rest import ConnectRefusedError, ConnectRest
 from orders_platform.stack.connector import ensure_connector, request_snapshot
 from orders_platform.stack.debezium import CONNECTOR, SLOT, connector_config, read_slot
 from orders_platform.stack.part import UnhealthyError
-from orders_platform.stack.recovery import Recovery, SlotLostError
+from orders_platform.stack.recovery import PostgresRestoredError, Recovery, SlotLostError
 from orders_platform_tests.stack.topic_records import Record, records
 
 _numbers = itertools.count(7_000)
@@ -94,6 +94,24 @@ def test_without_a_slot_it_stops_and_goes_on_only_when_told(troubled_stack: Sett
     assert status.state == "STOPPED"
     assert ensure_connector(troubled_stack, CONTRACTS, print, accept_new_slot=True) is Recovery.NEW_SLOT_ACCEPTED
     assert _of(_wait_for(troubled_stack, lost), lost) == ["r"]
+
+
+def test_after_a_restore_it_stops_and_goes_on_only_when_told(troubled_stack: Settings, stopped: ConnectRest) -> None:
+    """Offsets beyond the end of PostgreSQL's log: what a restored database leaves Connect with."""
+    (entry,) = stopped.offsets(CONNECTOR)
+    beyond = {**entry["offset"], "lsn": entry["offset"]["lsn"] + 2**40}
+    offsets = [{"partition": entry["partition"], "offset": beyond}]
+    stopped._call("PATCH", f"/connectors/{CONNECTOR}/offsets", {"offsets": offsets})
+    stopped.resume(CONNECTOR)
+    with pytest.raises(PostgresRestoredError):
+        ensure_connector(troubled_stack, CONTRACTS, print)
+    deadline = time.monotonic() + 30
+    while (status := stopped.status(CONNECTOR)) is None or status.state != "STOPPED":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    meanwhile = _insert(troubled_stack)
+    assert ensure_connector(troubled_stack, CONTRACTS, print, accept_new_slot=True) is Recovery.NEW_SLOT_ACCEPTED
+    assert _of(_wait_for(troubled_stack, meanwhile), meanwhile) == ["r"]
 
 
 def test_without_offsets_and_slot_all_tables_are_read_anew(troubled_stack: Settings, stopped: ConnectRest) -> None:

@@ -11,7 +11,7 @@ from orders_platform.contracts import load_contracts
 from orders_platform.ingest.topics import create_topics, topic_name
 from orders_platform.settings import Settings
 from orders_platform.stack.errors import StackError
-from orders_platform.stack.recovery import Recovery, SlotLostError, decide, has_delivered
+from orders_platform.stack.recovery import PostgresRestoredError, Recovery, SlotLostError, decide, has_delivered
 
 CASES = [
     # offsets, slot, delivered, accepted
@@ -33,6 +33,13 @@ def test_what_is_left_decides(offsets: bool, slot: bool, delivered: bool, accept
 def test_offsets_without_a_slot_stop_and_say_what_is_lost_and_how_to_go_on() -> None:
     with pytest.raises(SlotLostError, match=r"Nothing that is in Kafka is lost.*up --new-slot"):
         decide(offsets=True, slot=False, delivered=True)
+
+
+def test_offsets_beyond_postgresqls_log_stop_and_say_what_would_be_left_out() -> None:
+    with pytest.raises(PostgresRestoredError, match=r"restored.*leave out.*up --new-slot.*gaps accept"):
+        decide(offsets=True, slot=True, delivered=True, restored=True)
+    accepted = decide(offsets=True, slot=True, delivered=True, restored=True, accept_new_slot=True)
+    assert accepted is Recovery.NEW_SLOT_ACCEPTED
 
 
 def test_only_a_slot_alone_after_deliveries_goes_without_a_snapshot() -> None:
