@@ -58,7 +58,7 @@ def falls(
     Args:
         rows: a relation with bronze's columns, of one log.
         before: where the partitions stand, as far as these rows follow.
-        known: a FROM item with columns `_tx_id`, `_lsn` of loaded rows with one of these LSNs.
+        known: a FROM item with columns `_kafka_partition`, `_tx_id`, `_lsn` of loaded rows with one of these LSNs.
     """
     suspects = con.execute(
         f"""WITH ordered AS (
@@ -101,30 +101,22 @@ def _values(before: Mapping[int, Place]) -> str:
 def _unknown(
     con: duckdb.DuckDBPyConnection, rows: str, suspects: list[Fall], known: Callable[[list[int]], str]
 ) -> list[Fall]:
-    """Those that were not delivered before, neither in this batch nor in the table.
-
-    Whatever their partition was then: keys move when a topic gets more partitions.
-    """
+    """Those that were not delivered before, neither in this batch nor in the table."""
     if not suspects:
         return []
     loaded = set(
-        con.execute(f"SELECT DISTINCT _tx_id, _lsn FROM {known(sorted({fall.lsn for fall in suspects}))}").fetchall()
+        con.execute(
+            f"SELECT DISTINCT _kafka_partition, _tx_id, _lsn FROM {known(sorted({fall.lsn for fall in suspects}))}"
+        ).fetchall()
     )
     left = []
     for fall in suspects:
-        if (fall.tx_id, fall.lsn) in loaded:
+        if (fall.partition, fall.tx_id, fall.lsn) in loaded:
             continue
         in_batch = con.execute(
-            f"""SELECT 1 FROM {rows} WHERE _lsn = $lsn AND _tx_id IS NOT DISTINCT FROM $tx_id
-                AND CASE WHEN _kafka_partition = $partition THEN _kafka_offset < $offset ELSE _kafka_ts <= $at END
-                LIMIT 1""",
-            {
-                "lsn": fall.lsn,
-                "tx_id": fall.tx_id,
-                "partition": fall.partition,
-                "offset": fall.offset,
-                "at": fall.timestamp,
-            },
+            f"""SELECT 1 FROM {rows} WHERE _kafka_partition = ? AND _kafka_offset < ? AND _lsn = ?
+                AND _tx_id IS NOT DISTINCT FROM ? LIMIT 1""",
+            [fall.partition, fall.offset, fall.lsn, fall.tx_id],
         ).fetchone()
         if in_batch is None:
             left.append(fall)
