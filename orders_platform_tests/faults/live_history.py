@@ -27,7 +27,9 @@ from orders_platform.stack import down, status, up, wait_until_captured
 from orders_platform.stack.connect_rest import ConnectRest
 from orders_platform.stack.connector import request_snapshot
 from orders_platform.stack.debezium import CONNECTOR, SLOT, read_slot
+from orders_platform.stack.recovery import PostgresRestoredError
 from orders_platform.stack.shop import ShopError, run_shop
+from orders_platform_tests.faults.live_faults import Backup, without_exactly_once
 from orders_platform_tests.faults.oracle import differences
 from orders_platform_tests.faults.passes import Pass
 from orders_platform_tests.faults.recording import Kept, read_state, read_topic
@@ -53,6 +55,8 @@ class LiveFault(StrEnum):
     SLOT_LOST = "slot-lost"
     INCREMENTAL_SNAPSHOT = "incremental-snapshot"
     RECORDS_LOST = "records-lost"
+    POSTGRES_RESTORED = "postgres-restored"
+    CONNECTOR_WITHOUT_EXACTLY_ONCE = "connector-without-exactly-once"
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,22 @@ class LivePlayer:
         run_shop(self._settings.postgres, RATE, None, self._seed, history_days=2, max_changes=CHANGES, orders_a_day=40)
 
     def play(self, fault: LiveFault) -> None:
+        if fault is LiveFault.CONNECTOR_WITHOUT_EXACTLY_ONCE:
+            with without_exactly_once():
+                self._kill("connect")
+                up(self._settings, self.say)
+                self._play(fault)
+            self._kill("connect")
+            up(self._settings, self.say)
+        elif fault is LiveFault.POSTGRES_RESTORED:
+            backup = Backup(self._settings, self.say)
+            backup.take()
+            self._play(fault)
+            self._restore(backup)
+        else:
+            self._play(fault)
+
+    def _play(self, fault: LiveFault) -> None:
         actions: Mapping[LiveFault, Callable[[], None]] = {
             LiveFault.NONE: lambda: None,
             LiveFault.CONNECT_KILLED: lambda: self._kill("connect"),
@@ -143,6 +163,8 @@ class LivePlayer:
             LiveFault.SLOT_LOST: lambda: self._lose(slot=True, offsets=False),
             LiveFault.INCREMENTAL_SNAPSHOT: self._read_anew,
             LiveFault.RECORDS_LOST: lambda: None,
+            LiveFault.POSTGRES_RESTORED: lambda: None,
+            LiveFault.CONNECTOR_WITHOUT_EXACTLY_ONCE: lambda: self._kill("connect"),
         }
         under_way = Pass(self._environment, self.log, LAG)
         with self._shop():
@@ -243,6 +265,22 @@ class LivePlayer:
         self._accept_gaps()
         for contract in self._contracts:
             repair(self._settings, contract, "the matrix", self.say)
+
+    def _restore(self, backup: Backup) -> None:
+        """What was captured and loaded since the backup has never been. The shop goes on from the backup."""
+        wait_until_captured(self._settings)
+        self.ends.append(f"before PostgreSQL is restored: {Pass(self._environment, self.log, LAG).wait()}")
+        backup.put_back()
+        try:
+            up(self._settings, self.say)
+        except PostgresRestoredError as error:
+            self.ends.append(f"up: {error}")
+            up(self._settings, self.say, new_slot=True)
+        with self._shop():
+            pass
+        wait_until_captured(self._settings)
+        self.ends.append(f"PostgreSQL is restored: {Pass(self._environment, self.log, LAG).wait()}")
+        self._accept_gaps()
 
     def _accept_gaps(self) -> None:
         accepted = Pass(self._environment, self.log, Work(Kind.GAPS_ACCEPTED)).wait()
