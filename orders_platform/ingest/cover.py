@@ -83,12 +83,17 @@ def staged_of(place: Storage, log: TopicLog, wanted: Mapping[int, Intervals]) ->
 
 
 def _slices(files: Iterable[StagedFile], todo: Mapping[int, Intervals]) -> Iterator[Slice]:
-    """Files that overlap say the same, so that each offset is taken from the first file that has it."""
+    """Files that overlap say the same, so that each offset is taken from the first file that has it.
+
+    A day has thousands of files, nearly all of them loaded: those cost a comparison each.
+    """
     left = dict(todo)
     for file in files:
         partition = file.range.partition
+        waiting = left.get(partition)
+        if not waiting or file.range.next <= waiting.first or file.range.first >= waiting.next:
+            continue
         own = Intervals(((file.range.first, file.range.next),))
-        part = left.get(partition, Intervals()).intersect(own)
-        left[partition] = left.get(partition, Intervals()).subtract(own)
-        for each in part.ranges(partition):
+        left[partition] = waiting.subtract(own)
+        for each in waiting.intersect(own).ranges(partition):
             yield Slice(file, each)
