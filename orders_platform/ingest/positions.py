@@ -39,6 +39,7 @@ class Fall:
     lsn: int
     position: int
     earlier: int
+    op: str
 
     def __str__(self) -> str:
         return (
@@ -58,14 +59,16 @@ def falls(
     Args:
         rows: a relation with bronze's columns, of one log.
         before: where the partitions stand, as far as these rows follow.
-        known: a FROM item with columns `_kafka_partition`, `_tx_id`, `_lsn` of loaded rows with one of these LSNs.
+        known: a FROM item with columns `_kafka_partition`, `_op`, `_tx_id`, `_lsn` of loaded rows with one of these
+            LSNs.
     """
     suspects = con.execute(
         f"""WITH ordered AS (
             SELECT *, max(_commit_pos) OVER (PARTITION BY _kafka_partition, _epoch ORDER BY _kafka_offset
                                              ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS earlier
             FROM {rows} WHERE {STREAMED})
-        SELECT o._kafka_partition, _kafka_offset, _kafka_ts, _tx_id, _lsn, _commit_pos, greatest(earlier, s.position)
+        SELECT o._kafka_partition, _kafka_offset, _kafka_ts, _tx_id, _lsn, _commit_pos, greatest(earlier, s.position),
+               _op
         FROM ordered o LEFT JOIN (VALUES {_values(before)}) s(partition, epoch, position)
             ON s.partition = o._kafka_partition AND s.epoch = o._epoch
         WHERE _commit_pos < greatest(earlier, s.position) ORDER BY 1, 2"""
@@ -98,6 +101,12 @@ def _values(before: Mapping[int, Place]) -> str:
     return ", ".join(rows) or "(NULL, NULL, NULL)"
 
 
+_SAME_PLACE = "CASE WHEN _op = 'r' THEN _kafka_partition END"
+"""Where a redelivery is looked for. All reads of a snapshot have one transaction and LSN: only a read of the same
+partition tells that they came before. A streamed change is known by its own, also where its key has moved since, as
+keys do when a topic gets more partitions."""
+
+
 def _unknown(
     con: duckdb.DuckDBPyConnection, rows: str, suspects: list[Fall], known: Callable[[list[int]], str]
 ) -> list[Fall]:
@@ -106,17 +115,27 @@ def _unknown(
         return []
     loaded = set(
         con.execute(
-            f"SELECT DISTINCT _kafka_partition, _tx_id, _lsn FROM {known(sorted({fall.lsn for fall in suspects}))}"
+            f"SELECT DISTINCT {_SAME_PLACE}, _tx_id, _lsn FROM {known(sorted({fall.lsn for fall in suspects}))}"
         ).fetchall()
     )
     left = []
     for fall in suspects:
-        if (fall.partition, fall.tx_id, fall.lsn) in loaded:
+        place = fall.partition if fall.op == "r" else None
+        if (place, fall.tx_id, fall.lsn) in loaded:
             continue
         in_batch = con.execute(
-            f"""SELECT 1 FROM {rows} WHERE _kafka_partition = ? AND _kafka_offset < ? AND _lsn = ?
-                AND _tx_id IS NOT DISTINCT FROM ? LIMIT 1""",
-            [fall.partition, fall.offset, fall.lsn, fall.tx_id],
+            f"""SELECT 1 FROM {rows} WHERE _lsn = $lsn AND _tx_id IS NOT DISTINCT FROM $tx_id
+                AND {_SAME_PLACE} IS NOT DISTINCT FROM $place
+                AND CASE WHEN _kafka_partition = $partition THEN _kafka_offset < $offset ELSE _kafka_ts <= $at END
+                LIMIT 1""",
+            {
+                "lsn": fall.lsn,
+                "tx_id": fall.tx_id,
+                "place": place,
+                "partition": fall.partition,
+                "offset": fall.offset,
+                "at": fall.timestamp,
+            },
         ).fetchone()
         if in_batch is None:
             left.append(fall)

@@ -26,14 +26,14 @@ def make_history(con: duckdb.DuckDBPyConnection) -> None:
     """Makes the table `history` of places in the order of changes."""
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE {HISTORY} (_kafka_partition INTEGER, _kafka_offset BIGINT, "
-        "_kafka_ts TIMESTAMPTZ, _tx_id BIGINT, _lsn BIGINT, _commit_pos BIGINT)"
+        "_kafka_ts TIMESTAMPTZ, _op VARCHAR, _tx_id BIGINT, _lsn BIGINT, _commit_pos BIGINT)"
     )
 
 
 def add_to_history(con: duckdb.DuckDBPyConnection, rows: str) -> None:
     """Adds the streamed changes of a batch."""
     con.execute(
-        f"INSERT INTO {HISTORY} SELECT _kafka_partition, _kafka_offset, _kafka_ts, _tx_id, _lsn, _commit_pos "
+        f"INSERT INTO {HISTORY} SELECT _kafka_partition, _kafka_offset, _kafka_ts, _op, _tx_id, _lsn, _commit_pos "
         f"FROM {rows} WHERE {STREAMED}"
     )
 

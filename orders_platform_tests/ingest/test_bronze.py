@@ -181,6 +181,29 @@ def test_redelivered_changes_and_reads_of_an_incremental_snapshot_may_be_lower(
     assert_sound(shop_topic, catalog, DAY)
 
 
+def test_changes_delivered_again_to_another_partition_may_be_lower(
+    shop_topic: Settings, topic: str, catalog: Catalog
+) -> None:
+    """After the number of partitions was raised, keys have moved: in the next load, and within the same one."""
+    produce(shop_topic, topic, [change(i, i, at=moment(DAY)) for i in (100, 200)])
+    produce(shop_topic, topic, [change(300, 300, partition=1, at=moment(DAY))])
+    ingest(shop_topic, DAY)
+    produce(shop_topic, topic, [change(400, 400, at=moment(DAY))])
+    produce(shop_topic, topic, [change(i, i, partition=1, at=moment(DAY)) for i in (100, 500, 400)])
+    assert ingest(shop_topic, DAY).rows == 4
+    assert_sound(shop_topic, catalog, DAY)
+
+
+def test_a_snapshot_read_again_in_another_partition_is_no_redelivery(shop_topic: Settings, topic: str) -> None:
+    """All reads of a snapshot have one position: those of a restored PostgreSQL are not known by it."""
+    produce(shop_topic, topic, [change(1, 100, op="r", snapshot="true", at=moment(DAY))])
+    produce(shop_topic, topic, [change(2, 300, partition=1, at=moment(DAY))])
+    ingest(shop_topic, DAY)
+    produce(shop_topic, topic, [change(3, 100, op="r", snapshot="true", partition=1, at=moment(DAY))])
+    with pytest.raises(PositionFellError):
+        ingest(shop_topic, DAY)
+
+
 def test_the_check_notices_a_row_too_many(shop_topic: Settings, topic: str, catalog: Catalog) -> None:
     produce(shop_topic, topic, [change(i, i, at=moment(DAY)) for i in range(4)])
     ingest(shop_topic, DAY)
