@@ -25,7 +25,8 @@ from orders_platform.stack.connector import request_snapshot
 from orders_platform.stack.shop import run_shop
 from orders_platform_tests.conftest import new_settings
 from orders_platform_tests.faults.history import history
-from orders_platform_tests.faults.live_history import LiveOutcome, live_history, play_live
+from orders_platform_tests.faults.live_history import live_history
+from orders_platform_tests.faults.live_player import LiveOutcome, play_live
 from orders_platform_tests.faults.player import Outcome, play
 from orders_platform_tests.faults.recording import Recording, record
 from orders_platform_tests.faults.remote_store import server
