@@ -176,7 +176,9 @@ def test_events_are_what_the_platform_expects(troubled_stack: Settings) -> None:
         f"UPDATE products SET price = 13 WHERE product_id = {number}",
         "TRUNCATE inventory",
     )
-    customers = records(troubled_stack, "customers", lambda found: len(_of(found, moved)) == 3)
+    customers = records(
+        troubled_stack, "customers", lambda found: len(_of(found, number)) == 3 and len(_of(found, moved)) == 3
+    )
     assert _of(customers, number) == ["c", "d", None]
     assert _of(customers, moved) == ["c", "d", None]
     created = next(r for r in customers if r.key == {"customer_id": moved})
