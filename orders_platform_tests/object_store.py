@@ -47,12 +47,8 @@ def object_store(ports: list[int], bucket: str, volumes: int = 20) -> Iterator[d
         _make_bucket(server, variables, bucket, log)
         yield variables
     finally:
-        server.terminate()
-        try:
-            server.wait(timeout=15)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+        server.kill()  # it takes its time to end, and what it holds is thrown away
+        server.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
 
