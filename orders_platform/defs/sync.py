@@ -76,8 +76,9 @@ def sync(settings: Settings, progress: Progress = lambda _: None) -> SyncReport:
     their turn with those of the daemon; otherwise they leave no record but the tables.
 
     Raises:
-        BrokerUnavailableError, TopicMissingError, …: before anything was run.
-        SyncError: a step failed, or nothing moved although something is behind.
+        BrokerUnavailableError, TopicMissingError (no topic is there): before anything was run.
+        SyncError: a step failed, a table cannot be loaded (the others were), or nothing moved although something is
+            behind.
     """
     return _pass(settings, progress, (), order_dates=True)
 

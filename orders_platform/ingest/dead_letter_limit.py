@@ -6,23 +6,20 @@ ones do not count.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.expressions.parser import parse
+from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from orders_platform.contracts import Contract
 from orders_platform.ingest.dead_letters import Selection, dead_letter_files
 from orders_platform.ingest.errors import TooManyDeadLettersError
-from orders_platform.lake.commits import head
 from orders_platform.lake.duckdb_engine import connect, scan_files_sql
-from orders_platform.lake.increments import increment
 from orders_platform.lake.outcome import CheckOutcome
-from orders_platform.lake.silver import merged_bronze
 from orders_platform.settings import Settings
 
 
@@ -67,24 +64,13 @@ def check_dead_letters(settings: Settings, catalog: Catalog, contract: Contract,
     )
 
 
-def refuse_too_many(settings: Settings, catalog: Catalog, contract: Contract) -> None:
-    """Stops a merge of days that silver has not taken and that have too many dead letters.
-
-    A check stops what follows it in its own run only; this stops every other run too.
+def refuse_too_many(settings: Settings, contract: Contract, bronze: Table, files: Iterable[DataFile]) -> None:
+    """Refuses these files of bronze if one of their days has too many dead letters.
 
     Raises:
         TooManyDeadLettersError: naming the days.
     """
-    try:
-        bronze = catalog.load_table(contract.bronze_table)
-    except NoSuchTableError:
-        return
-    try:
-        silver = catalog.load_table(contract.silver_table)
-        applied = merged_bronze(silver, head(silver))
-    except NoSuchTableError:
-        applied = None
-    days = {_day(file.partition[0]) for file in increment(bronze, applied).files}
+    days = {_day(file.partition[0]) for file in files}
     bad = [found for found in _count(settings, bronze, days) if found.too_many(contract)]
     if bad:
         raise TooManyDeadLettersError(

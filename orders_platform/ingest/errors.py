@@ -26,6 +26,10 @@ class UnboundedTimestampsError(IngestError):
     """Producers set the timestamps of a topic and may set any: one record from the future would move all later ones."""
 
 
+class BeforeFirstDayError(IngestError):
+    """Records are older than the first ingest day that there is."""
+
+
 class GapError(IngestError):
     """A topic does not go on as it was loaded. Continuing needs a decision about exactly this `gap`.
 

@@ -108,7 +108,8 @@ class KafkaAdmin:
         except KafkaException as error:
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise TopicMissingError(
-                    f"topic {name} does not exist on {self._servers}: start the connector, or check topic_prefix"
+                    f"topic {name} does not exist on {self._servers}: start the connector (on one machine: "
+                    f"`orders-platform up`), see that its table.include.list names the table, or check topic_prefix"
                 ) from None
             raise
         numbers = [partition.id for partition in description.partitions]

@@ -90,7 +90,8 @@ def check_silver(
     if checked is None:
         return CheckOutcome(True, f"{contract.silver_table} has no rows yet", {"rows_compared": 0})
     before = merged_bronze(silver, audited_snapshot(silver))
-    found = increment(bronze, before, until=merged_bronze(silver, checked))
+    merged = merged_bronze(silver, checked)
+    found = increment(bronze, before, until=merged)
     files = live_files(silver, checked)
     old = {file.file_path for file in live_files(silver, audited_snapshot(silver))} if before else set()
     with connect(settings) as connection:
@@ -110,6 +111,7 @@ def check_silver(
         description=f"{contract.silver_table}: {wrong or f'{compared} keys agree with bronze'}",
         metadata={
             "snapshot_id": str(checked),
+            "bronze_snapshot_id": str(merged),
             "rows_compared": compared,
             "duplicate_keys": duplicates,
             "missing_keys": missing,

@@ -13,13 +13,14 @@ from orders_platform.defs.automation.run_guard import Attempts
 from orders_platform.defs.automation.stale_dates import order_dates_request, plan_order_dates, stale_order_dates
 from orders_platform.defs.location import build_location
 from orders_platform.defs.resources.platform import Platform
+from orders_platform.ingest.ledger_rebuild import rebuild
 from orders_platform.lake.audit import audited_snapshot
 from orders_platform.lake.commits import commit, head
 from orders_platform.lake.duckdb_engine import connect, scan_sql, write_files
 from orders_platform.serving.client import open_client
 from orders_platform.settings import Settings
 from orders_platform_tests.defs.run_keys import RUN_KEY_TAG, is_new
-from orders_platform_tests.lake.changes import append, change, contract, order
+from orders_platform_tests.lake.changes import append, change, contract, load, order
 
 OLD, NEW = date(2026, 2, 19), date(2026, 5, 20)
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -35,7 +36,7 @@ class Chain:
         self._location = build_location(self.platform)
 
     def write(self, table: str, *rows: dict[str, object]) -> None:
-        append(self.settings, self.platform.catalog, contract(table), rows)
+        load(self.settings, self.platform.catalog, contract(table), rows)
 
     def silver(self, *tables: str) -> dg.ExecuteInProcessResult:
         keys = [dg.AssetKey(f"silver_{table}") for table in tables]
@@ -172,14 +173,32 @@ def test_gold_that_is_rolled_back_twice_is_rebuilt_twice(chain: Chain, monkeypat
         assert chain.revenue()[NEW] == Decimal("7.00")
 
 
+def test_bronze_that_fails_its_check_is_not_what_the_next_run_of_silver_takes(chain: Chain) -> None:
+    """Bronze's check stops what follows in its own run; a run of silver alone used to publish what it had refused."""
+    audited = audited_snapshot(chain.platform.catalog.load_table("silver.orders"))
+    append(chain.settings, chain.platform.catalog, contract("orders"), [placed(3, NEW, 11, "50.00")])
+    for _ in range(2):
+        (failure,) = failures(chain.silver("orders"))
+        assert "have offsets that the ledger does not hold" in failure
+        assert "ledger rebuild orders" in failure
+        silver = chain.platform.catalog.load_table("silver.orders")
+        assert (head(silver), audited_snapshot(silver)) == (audited, audited)
+        assert plan_order_dates(chain.platform) is None
+        assert chain.revenue()[NEW] == Decimal("7.00")
+    rebuild(chain.settings, chain.platform.catalog, contract("orders"))
+    assert failures(chain.silver("orders")) == []
+    assert failures(chain.order_dates()) == []
+    assert chain.revenue()[NEW] == Decimal("57.00")
+
+
 def test_silver_that_fails_its_check_is_not_what_gold_reads(chain: Chain) -> None:
     double_a_row(chain)
-    chain.write("orders", placed(3, NEW, 11, "100.00"))
+    chain.write("orders", placed(4, NEW, 12, "100.00"))
     assert not chain.silver("orders").success
     silver = chain.platform.catalog.load_table("silver.orders")
     assert audited_snapshot(silver) != head(silver)
     assert plan_order_dates(chain.platform) is None, "gold sees silver as it was last audited"
-    assert chain.revenue()[NEW] == Decimal("7.00")
+    assert chain.revenue()[NEW] == Decimal("57.00")
 
 
 def failures(done: dg.ExecuteInProcessResult) -> list[str]:

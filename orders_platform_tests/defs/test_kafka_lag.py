@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka import Producer
 
 from orders_platform.contracts import load_contracts
+from orders_platform.defs.automation.behind import find_behind
 from orders_platform.defs.automation.kafka_lag import KIND, kafka_lag
 from orders_platform.defs.automation.run_guard import KIND_TAG
 from orders_platform.defs.automation.stale_dates import stale_order_dates
@@ -21,7 +22,7 @@ from orders_platform.defs.sync import SyncError, load
 from orders_platform.ingest.backlog import unread
 from orders_platform.ingest.topics import create_topics
 from orders_platform.settings import Settings
-from orders_platform_tests.ingest.broker_admin import delete_before
+from orders_platform_tests.ingest.broker_admin import delete_before, make_topic
 
 
 @pytest.fixture
@@ -31,9 +32,9 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.fixture
-def topics(broker: Settings, settings: Settings) -> Settings:
-    """An installation of its own on the broker, with its own topics; five unread records make a run due."""
-    own = Settings(
+def no_topics(broker: Settings, settings: Settings) -> Settings:
+    """An installation of its own on the broker; five unread records make a run due."""
+    return Settings(
         _env_file=None,  # type: ignore[call-arg]
         home=settings.home,
         ports=broker.ports,
@@ -41,8 +42,13 @@ def topics(broker: Settings, settings: Settings) -> Settings:
         lag_threshold_records=5,
         lag_threshold_seconds=3600,
     )
-    create_topics(own, load_contracts())
-    return own
+
+
+@pytest.fixture
+def topics(no_topics: Settings) -> Settings:
+    """The same with its own topics."""
+    create_topics(no_topics, load_contracts())
+    return no_topics
 
 
 def produce(settings: Settings, table: str, count: int) -> None:
@@ -129,7 +135,38 @@ def test_what_was_requested_runs_and_leaves_nothing_to_ask_for(instance: dg.Dags
     assert isinstance(tick(instance, topics), dg.SkipReason)
 
 
-def test_a_missing_topic_fails_the_tick_by_name(
+def test_a_topic_that_is_missing_or_takes_any_timestamp_stops_its_own_table_only(
+    instance: dg.DagsterInstance, no_topics: Settings
+) -> None:
+    """One contract whose topic is not there yet used to keep the sensor, `sync` and freshness from all tables."""
+    others = [contract for contract in load_contracts() if contract.table not in ("products", "orders")]
+    create_topics(no_topics, others)
+    make_topic(no_topics, **{"message.timestamp.after.max.ms": str(400 * 86_400_000)})  # that of orders
+    produce(no_topics, "customers", 9)
+    result = tick(instance, no_topics)
+    assert isinstance(result, dg.SensorResult)
+    asked = {
+        tuple(key.to_user_string() for key in request.asset_selection or ()): request.tags["orders-platform/reason"]
+        for request in result.run_requests or ()
+    }
+    assert list(asked) == [
+        ("staging_customers", "bronze_customers", "silver_customers"),
+        ("staging_orders", "bronze_orders"),
+        ("staging_products", "bronze_products"),
+    ]
+    _, unbounded, missing = asked.values()
+    assert "set message.timestamp.type=LogAppendTime" in unbounded
+    assert "products does not exist on" in missing
+    assert "orders-platform up" in missing
+    with pytest.raises(SyncError) as error:
+        load(no_topics, [contract.table for contract in load_contracts()])
+    assert "bronze_orders: UnboundedTimestampsError" in str(error.value)
+    assert f"bronze_products: TopicMissingError: topic {no_topics.topic_prefix}.public.products" in str(error.value)
+    assert "customers" not in str(error.value)
+    assert [each.table for each in find_behind(Platform(no_topics)).unread if each.records] == []
+
+
+def test_without_any_topic_the_tick_fails_by_name(
     instance: dg.DagsterInstance, broker: Settings, settings: Settings
 ) -> None:
     strange = Settings(_env_file=None, home=settings.home, ports=broker.ports, topic_prefix="nobody")  # type: ignore[call-arg]

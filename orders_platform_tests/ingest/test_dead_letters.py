@@ -16,11 +16,12 @@ from orders_platform.defs.location import build_location
 from orders_platform.defs.resources.platform import Platform
 from orders_platform.ingest.bronze import bronze_table
 from orders_platform.ingest.dead_letter_fate import discard, replay
-from orders_platform.ingest.dead_letter_limit import check_dead_letters, refuse_too_many
+from orders_platform.ingest.dead_letter_limit import check_dead_letters
 from orders_platform.ingest.dead_letters import Selection, count_dead_letters, list_dead_letters, show_dead_letter
 from orders_platform.ingest.errors import TooManyDeadLettersError
 from orders_platform.ingest.ledger import Ledger
-from orders_platform.lake.audit import check_silver
+from orders_platform.ingest.silver_gate import refuse_unfit
+from orders_platform.lake.audit import check_silver, mark_audited
 from orders_platform.lake.silver import merge_silver
 from orders_platform.settings import Settings
 from orders_platform_tests.ingest.events import Record, change, contract, moment, produce
@@ -142,25 +143,26 @@ def test_a_few_warn_and_many_stop_until_they_are_discarded(letters: Settings, ca
     few = check_dead_letters(letters, catalog, contract(), DAY)
     assert (few.passed, few.warns_only, few.metadata["dead_letters"]) == (False, True, 3)
     assert "dead-letters replay orders" in few.description
-    refuse_too_many(letters, catalog, contract())
+    refuse_unfit(letters, catalog, contract())
     tight = replace(contract(), dead_letter_count=2, dead_letter_share=0.49)
     many = check_dead_letters(letters, catalog, tight, DAY)
     assert (many.passed, many.warns_only) == (False, False)
     assert check_dead_letters(letters, catalog, replace(tight, dead_letter_share=0.5), DAY).warns_only
     with pytest.raises(TooManyDeadLettersError, match="3 dead letters among 6 records of 2026-03-01"):
-        refuse_too_many(letters, catalog, tight)
+        refuse_unfit(letters, catalog, tight)
     discard(letters, catalog, contract(), Selection(), "known", "ann")
-    refuse_too_many(letters, catalog, tight)
+    refuse_unfit(letters, catalog, tight)
     assert check_dead_letters(letters, catalog, contract(), DAY).passed
 
 
 def test_days_that_silver_has_taken_do_not_stop_later_ones(letters: Settings, topic: str, catalog: Catalog) -> None:
     merge_silver(letters, catalog, contract())
+    mark_audited(catalog, contract())
     tight = replace(contract(), dead_letter_count=0)
-    refuse_too_many(letters, catalog, tight)
+    refuse_unfit(letters, catalog, tight)
     produce(letters, topic, [change(7, 70, at=moment(date(2026, 3, 2)))])
     ingest(letters, date(2026, 3, 2))
-    refuse_too_many(letters, catalog, tight)
+    refuse_unfit(letters, catalog, tight)
 
 
 class Runs:

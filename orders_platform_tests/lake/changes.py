@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,6 +13,8 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
 from orders_platform.contracts import Contract, load_contracts
+from orders_platform.ingest.ledger import Ledger
+from orders_platform.ingest.offsets import OffsetRange
 from orders_platform.lake.catalog import ensure_table
 from orders_platform.lake.commits import commit, head
 from orders_platform.lake.duckdb_engine import connect, scan_sql, write_files
@@ -87,8 +89,14 @@ def bronze(catalog: Catalog, of: Contract) -> Table:
     return ensure_table(catalog, of.bronze_table, bronze_schema(of), partition_by="_ingest_day", bounds=bounds)
 
 
-def append(settings: Settings, catalog: Catalog, of: Contract, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Appends changes to bronze in one commit."""
+def append(
+    settings: Settings,
+    catalog: Catalog,
+    of: Contract,
+    rows: Iterable[Mapping[str, Any]],
+    summary: Mapping[str, str] | None = None,
+) -> int:
+    """Appends changes to bronze in one commit, as a foreign writer would: without a ledger."""
     table = bronze(catalog, of)
     columns = schema_to_pyarrow(bronze_schema(of), include_field_ids=False)
     files = []
@@ -100,7 +108,17 @@ def append(settings: Settings, catalog: Catalog, of: Contract, rows: Iterable[Ma
             connection.register("rows", pa.Table.from_pylist([dict(row) for row in of_day], schema=columns))
             files += write_files(connection, table, "SELECT * FROM rows", partition=day)
             connection.unregister("rows")
-    return commit(table, expected=head(table), add=files, summary={})
+    return commit(table, expected=head(table), add=files, summary=summary or {})
+
+
+def load(settings: Settings, catalog: Catalog, of: Contract, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Appends changes as a load does: the commit's ledger holds their offsets."""
+    ledger = Ledger.read(bronze(catalog, of))
+    for topic_id in {row["_topic_id"] for row in rows}:
+        places = [(row["_kafka_partition"], row["_kafka_offset"]) for row in rows if row["_topic_id"] == topic_id]
+        ranges = [OffsetRange(partition, offset, offset + 1) for partition, offset in sorted(places)]
+        ledger = ledger.including(topic_id, ranges, len(ranges), {})
+    return append(settings, catalog, of, rows, ledger.summary())
 
 
 def read(settings: Settings, table: Table, columns: str = "*", where: str = "true") -> list[dict[str, Any]]:

@@ -48,16 +48,19 @@ def silver_asset(contract: Contract) -> dg.AssetsDefinition:
         pool=name,
     )
     def merge(context: dg.AssetExecutionContext, platform: dg.ResourceParam[Platform]) -> Iterator[Event]:
-        from orders_platform.ingest.dead_letter_limit import refuse_too_many
+        from orders_platform.ingest.silver_gate import refuse_unfit
         from orders_platform.lake.audit import check_silver, mark_audited
         from orders_platform.lake.silver import merge_silver
 
         started = monotonic()
         with retried(context):
-            refuse_too_many(platform.settings, platform.catalog, contract)
+            judged = refuse_unfit(platform.settings, platform.catalog, contract)
             result = merge_silver(platform.settings, platform.catalog, contract)
             outcome = check_silver(platform.settings, platform.catalog, contract)
             if outcome.passed and (checked := outcome.metadata.get("snapshot_id")):
+                if outcome.metadata["bronze_snapshot_id"] != str(judged):
+                    # Bronze grew between the two: gold reads what has passed both.
+                    refuse_unfit(platform.settings, platform.catalog, contract)
                 mark_audited(platform.catalog, contract, int(checked))
         of_run: dict[str, int | float | str] = {
             "rows_changed": result.rows_changed,

@@ -11,17 +11,21 @@ from typing import TYPE_CHECKING
 from orders_platform.contracts import Contract
 from orders_platform.defs.automation.ingest_plan import UnreadDay
 from orders_platform.defs.partitions import FIRST_DAY
+from orders_platform.defs.resources.passing_errors import may_pass
 from orders_platform.defs.resources.platform import Platform
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
+
+    from orders_platform.ingest.errors import IngestError
 
 
 @dataclass(frozen=True)
 class Behind:
     """`merge_only` are tables with rows in bronze that silver has not merged or that no check has passed yet.
 
-    `stopped` are tables whose log does not go on as it was loaded, with what the error says; the others go on.
+    `stopped` are tables that cannot be loaded (their topic is missing, or does not go on as it was loaded, or bronze's
+    ledger is gone), with what the error says; the others go on. Silver merges what they have, but not without a ledger.
     `heads`: each table's newest snapshots of bronze and silver, and the one of silver that passed its checks.
     """
 
@@ -52,32 +56,44 @@ def find_behind(platform: Platform, tables: Collection[str] = ()) -> Behind:
 
     Raises:
         BrokerUnavailableError: within 8 seconds, when the broker does not answer.
-        IngestError: a topic is missing.
+        TopicMissingError: if none of the topics is there. If only some are not, those tables are `stopped`.
     """
+    from orders_platform.ingest.errors import IngestError, LedgerError, TopicMissingError
+
     platform.catalog  # noqa: B018 opened here, once, and not by five threads at the same time
     contracts = [contract for contract in platform.contracts if not tables or contract.table in tables]
     with ThreadPoolExecutor(max_workers=len(contracts)) as pool:
         found = list(pool.map(lambda contract: _unread(platform, contract), contracts))
+    missing = [each for each in found if isinstance(each, TopicMissingError)]
+    if missing and len(missing) == len(found):
+        raise missing[0]
+    stopped = {c.table: each for c, each in zip(contracts, found, strict=True) if isinstance(each, IngestError)}
     lake = {contract.table: LakeState.of(platform, contract) for contract in contracts}
     return Behind(
-        tuple(each for days in found if not isinstance(days, str) for each in days),
-        tuple(table for table, state in lake.items() if state.silver_is_behind),
-        {contract.table: why for contract, why in zip(contracts, found, strict=True) if isinstance(why, str)},
+        tuple(each for days in found if not isinstance(days, IngestError) for each in days),
+        tuple(
+            table
+            for table, state in lake.items()
+            if state.silver_is_behind and not isinstance(stopped.get(table), LedgerError)
+        ),
+        {table: f"{type(error).__name__}: {error}" for table, error in stopped.items()},
         {table: state.heads for table, state in lake.items()},
     )
 
 
-def _unread(platform: Platform, contract: Contract) -> tuple[UnreadDay, ...] | str:
+def _unread(platform: Platform, contract: Contract) -> tuple[UnreadDay, ...] | IngestError:
     """A table's unread days, or why it cannot be loaded."""
     from orders_platform.ingest.backlog import unread
-    from orders_platform.ingest.errors import GapError, LedgerError
+    from orders_platform.ingest.errors import BeforeFirstDayError, IngestError
 
     try:
         days = unread(platform.settings, platform.catalog, contract).days
-    except (GapError, LedgerError) as error:
-        return f"{type(error).__name__}: {error}"
+    except IngestError as error:
+        if may_pass(error):
+            raise
+        return error
     if days and (oldest := min(days)) < FIRST_DAY:
-        return (
+        return BeforeFirstDayError(
             f"records of {oldest} are older than the first ingest day that there is, {FIRST_DAY}, and are not loaded; "
             "set FIRST_DAY in orders_platform/defs/partitions.py to their day"
         )
