@@ -16,7 +16,7 @@ from orders_platform.contracts import Contract
 from orders_platform.lake.duckdb_engine import scan_files_sql
 from orders_platform.lake.gold_files import files_between, files_hit, files_of_dates, live_files
 from orders_platform.lake.gold_stale import SilverInput
-from orders_platform.lake.schemas import duckdb_type, silver_schema
+from orders_platform.lake.schemas import column_list, duckdb_type, silver_schema
 from orders_platform.settings import Settings
 
 ORDER_KEY = "order_id"
@@ -44,11 +44,19 @@ def views_of_dates(
             keys = _orders_of_dates(con, scan_files_sql(source.table, files), column, dates)
         elif ORDER_KEY in contract.column_names:
             files = files_hit(source.table, files, ORDER_KEY, keys)
-        views[contract.silver_table] = f"SELECT * FROM {scan_files_sql(source.table, files)}"
+        views[contract.silver_table] = (
+            f"SELECT {_columns(contract, source.table)} FROM {scan_files_sql(source.table, files)}"
+        )
     for model, (table, head) in gold.items():
         files = files_of_dates(live_files(table, head), dates)
         views[f"gold.{model}"] = f"SELECT * FROM {scan_files_sql(table, files)}"
     return views
+
+
+def _columns(contract: Contract, silver: Table) -> str:
+    """What the contract says of the table: columns that evolved in silver may have any name, also one of a model's."""
+    held = set(silver.schema().column_names)
+    return column_list(field.name for field in silver_schema(contract).fields if field.name in held)
 
 
 def _span(settings: Settings, day: date) -> tuple[int, int]:

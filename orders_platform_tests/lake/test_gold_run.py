@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from pyiceberg.catalog import Catalog
+from pyiceberg.types import StringType
 
 from orders_platform.fault_points import VARIABLE, FaultPoint
 from orders_platform.lake import gold_workspace
@@ -60,6 +61,19 @@ def test_dbt_builds_tests_and_publishes_what_the_shop_says(
     assert refs(catalog) == {"main"}
     facts = catalog.load_table("gold.fact_orders").scan().to_arrow().to_pylist()
     assert {row["order_id"]: (row["items"], row["lines"]) for row in facts}[1] == (3 + 1, 2)
+
+
+def test_columns_that_silver_has_and_no_contract_names_are_no_concern_of_gold(
+    settings: Settings, catalog: Catalog, filled: ShopInSilver
+) -> None:
+    """As when the shop's table was altered: files with and without the column, and names that models use too."""
+    for name in ("silver.orders", "silver.line_items"):
+        with catalog.load_table(name).update_schema() as update:
+            update.add_column("order_date", StringType())
+            update.add_column("note", StringType())
+    filled.put("orders", [filled.order(20, at(2))])
+    build_gold(settings, catalog)
+    assert gold_daily_revenue(catalog) == filled.daily_revenue(settings.time_zone)
 
 
 def test_a_row_that_breaks_a_dbt_test_keeps_readers_on_what_they_saw(
