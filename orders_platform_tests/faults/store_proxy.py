@@ -183,14 +183,14 @@ class _Head:
                 yield piece
             return
         while True:
-            line = await reader.readline()
+            line = await reader.readuntil(b"\n")
             size = int(line.partition(b";")[0], 16)
             if size == 0:
                 break
             yield line + await reader.readexactly(size + 2)
         while line.strip():  # what follows the last chunk ends with an empty line
             yield line
-            line = await reader.readline()
+            line = await reader.readuntil(b"\n")
         yield line
 
 
