@@ -61,12 +61,15 @@ def tables(settings: Settings) -> dict[str, list[tuple[object, ...]]]:
 
 METADATA = {
     "staging_orders": {"rows", "bytes", "files", "offsets", "seconds"},
-    "bronze_orders": {"rows", "dead_letters", "tombstones", "offsets", "bytes", "seconds", "snapshot_id"},
-    "silver_orders": {"rows", "rows_changed", "bytes_rewritten", "seconds", "snapshot_id"},
-    "gold_fact_orders": {"rows", "bytes", "seconds"},
-    "gold_daily_revenue": {"rows", "bytes", "seconds"},
-    "clickhouse_daily_revenue": {"rows", "seconds"},
-}
+    "bronze_orders": {
+        "rows", "dagster/partition_row_count", "dead_letters", "tombstones", "offsets", "bytes", "seconds",
+        "snapshot_id",
+    },
+    "silver_orders": {"rows", "dagster/row_count", "rows_changed", "bytes_rewritten", "seconds", "snapshot_id"},
+    "gold_fact_orders": {"rows", "dagster/partition_row_count", "bytes", "seconds"},
+    "gold_daily_revenue": {"rows", "dagster/partition_row_count", "bytes", "seconds"},
+    "clickhouse_daily_revenue": {"rows", "dagster/partition_row_count", "seconds"},
+}  # fmt: skip
 """What every hop shows of a run in the UI."""
 
 

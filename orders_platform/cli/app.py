@@ -77,7 +77,7 @@ def explained_with(failed: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
             try:
                 return command(*args, **kwargs)
             except SettingsError as error:
-                _print_error(error)
+                _print_error(str(error))
                 raise typer.Exit(USAGE) from None
             except KeyboardInterrupt:
                 err.print("interrupted")
@@ -85,7 +85,7 @@ def explained_with(failed: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
             except Exception as error:
                 if not is_known(error):
                     raise
-                _print_error(error)
+                _print_error(sentence(error))
                 raise typer.Exit(failed) from None
 
         return run
@@ -93,9 +93,19 @@ def explained_with(failed: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return decorate
 
 
-def _print_error(error: Exception) -> None:
+def sentence(error: Exception) -> str:
+    """A known error for the person who typed the command; what a library says of an outage lacks what to do then."""
+    if isinstance(error, PlatformError):
+        return str(error)
+    from orders_platform.defs.resources.passing_errors import may_pass
+
+    remedy = "; nothing is lost, give the same command again when that answers" if may_pass(error) else ""
+    return f"{error}{remedy}"
+
+
+def _print_error(text: str) -> None:
     err.print("[red]error:[/]", end=" ")
-    err.print(str(error), markup=False, highlight=False)
+    err.print(text, markup=False, highlight=False)
 
 
 @contextmanager
@@ -105,7 +115,7 @@ def document_of_failure(as_json: bool, document: Mapping[str, Any]) -> Iterator[
         yield
     except Exception as error:
         if as_json and is_known(error):
-            print_json({**document, "failures": [str(error)]})
+            print_json({**document, "failures": [sentence(error)]})
         raise
 
 

@@ -18,6 +18,7 @@ from orders_platform.ingest.errors import LedgerError
 from orders_platform.ingest.gaps import GapKind
 from orders_platform.ingest.ledger import REPAIR_LOG, Ledger
 from orders_platform.ingest.offsets import OffsetRange
+from orders_platform.lake.commits import total_rows
 from orders_platform.lake.duckdb_engine import connect, scan_files_sql, scan_sql
 from orders_platform.lake.outcome import CheckOutcome
 from orders_platform.settings import Settings
@@ -116,11 +117,3 @@ def _filter(day: date, ranges: Sequence[OffsetRange]) -> BooleanExpression:
     """Which files may hold the rows."""
     of_day = f"_ingest_day = '{day.isoformat()}'"
     return parse(f"{of_day} AND {_offsets_sql(ranges)}" if ranges else of_day)
-
-
-def total_rows(table: Table) -> int:
-    """Rows of a table's head, as its summary says."""
-    snapshot = table.current_snapshot()
-    if snapshot is None or snapshot.summary is None:
-        return 0
-    return int(snapshot.summary.additional_properties.get("total-records", 0))

@@ -14,10 +14,9 @@ from orders_platform.ingest.bronze import bronze_table
 from orders_platform.ingest.errors import LedgerError
 from orders_platform.ingest.gaps import END, AcceptedGap, Gap, GapKind
 from orders_platform.ingest.ledger import ACCEPTED, REPAIR_LOG, TAG, Ledger
-from orders_platform.ingest.ledger_check import total_rows
 from orders_platform.ingest.offsets import Intervals
 from orders_platform.ingest.positions import STREAMED, Place
-from orders_platform.lake.commits import commit
+from orders_platform.lake.commits import commit, total_rows
 from orders_platform.lake.duckdb_engine import connect, scan_sql
 from orders_platform.settings import Settings
 

@@ -88,6 +88,14 @@ def own_properties(table: Table, snapshot_id: int | None) -> dict[str, str]:
     return {k: v for k, v in snapshot.summary.additional_properties.items() if k.startswith(PROPERTY_PREFIX)}
 
 
+def total_rows(table: Table) -> int:
+    """Rows of a table's head, as its summary says."""
+    snapshot = table.current_snapshot()
+    if snapshot is None or snapshot.summary is None:
+        return 0
+    return int(snapshot.summary.additional_properties.get("total-records", 0))
+
+
 def commit(
     table: Table,
     *,

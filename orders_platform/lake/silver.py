@@ -26,6 +26,7 @@ from orders_platform.lake.commits import (
     head,
     next_sequence_number,
     own_properties,
+    total_rows,
 )
 from orders_platform.lake.duckdb_engine import connect, live_files
 from orders_platform.lake.evolved import in_silver, settle
@@ -65,6 +66,7 @@ class SilverResult:
         bytes_rewritten: size of the files written.
         bronze_snapshot: bronze's snapshot that silver now holds.
         watermark: when the newest change in silver was committed in the shop.
+        rows_in_table: rows of silver afterwards, deleted ones among them, as its summary says.
     """
 
     snapshot_id: int | None
@@ -78,6 +80,7 @@ class SilverResult:
     bytes_rewritten: int = 0
     bronze_snapshot: int | None = None
     watermark: datetime | None = None
+    rows_in_table: int = 0
 
     @property
     def rows_changed(self) -> int:
@@ -146,7 +149,7 @@ def _merge(settings: Settings, catalog: Catalog, contract: Contract) -> SilverRe
     found = increment(bronze, applied)
     watermark = datetime.fromisoformat(known[WATERMARK]) if WATERMARK in known else None
     if found.snapshot_id == applied:
-        return SilverResult(None, bronze_snapshot=applied, watermark=watermark)
+        return SilverResult(None, bronze_snapshot=applied, watermark=watermark, rows_in_table=total_rows(silver))
     with connect(settings) as connection:
         state = SilverState(
             contract=contract,
@@ -184,4 +187,5 @@ def _merge(settings: Settings, catalog: Catalog, contract: Contract) -> SilverRe
         bytes_rewritten=rewritten.bytes_written,
         bronze_snapshot=found.snapshot_id,
         watermark=newest,
+        rows_in_table=total_rows(silver),
     )

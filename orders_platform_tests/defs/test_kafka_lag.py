@@ -14,15 +14,18 @@ from confluent_kafka import Producer
 from orders_platform.contracts import load_contracts
 from orders_platform.defs.automation.behind import find_behind
 from orders_platform.defs.automation.kafka_lag import KIND, kafka_lag
-from orders_platform.defs.automation.run_guard import KIND_TAG
+from orders_platform.defs.automation.run_guard import KIND_TAG, REASON_TAG
 from orders_platform.defs.automation.stale_dates import stale_order_dates
 from orders_platform.defs.location import build_location
 from orders_platform.defs.resources.platform import Platform
 from orders_platform.defs.sync import SyncError, load
 from orders_platform.ingest.backlog import unread
 from orders_platform.ingest.topics import create_topics
+from orders_platform.lake.audit import mark_audited
+from orders_platform.lake.silver import merge_silver
 from orders_platform.settings import Settings
 from orders_platform_tests.ingest.broker_admin import delete_before, make_topic
+from orders_platform_tests.lake.changes import append, contract, order
 
 
 @pytest.fixture
@@ -56,7 +59,10 @@ def produce(settings: Settings, table: str, count: int) -> None:
     producer = Producer(settings.kafka_config)
     for number in range(count):
         position = time.time_ns()
-        row = {"order_id": number, "customer_id": 1, "status": "placed", "currency": "EUR", "total": "1.00"}
+        row = {
+            "order_id": number, "customer_id": 1, "status": "placed", "currency": "EUR", "total": "1.00",
+            "refunded": "0.00", "created_at": "2026-05-20T12:00:00Z", "updated_at": "2026-05-20T12:00:00Z",
+        }  # fmt: skip
         source = {"lsn": position, "sequence": json.dumps([str(position), str(position)]), "ts_ms": position // 10**6}
         producer.produce(
             f"{settings.topic_prefix}.public.{table}",
@@ -120,19 +126,76 @@ def test_nothing_is_asked_for_while_a_run_is_queued(instance: dg.DagsterInstance
 def test_what_was_requested_runs_and_leaves_nothing_to_ask_for(instance: dg.DagsterInstance, topics: Settings) -> None:
     produce(topics, "orders", 9)
     (request,) = tick(instance, topics).run_requests or ()  # type: ignore[union-attr]
-    done = (
-        build_location(Platform(topics))
-        .resolve_job_def("kafka_to_silver")
-        .execute_in_process(
-            instance=instance,
-            partition_key=request.partition_key,
-            run_config=request.run_config,
-            tags=dict(request.tags),
-            asset_selection=request.asset_selection,
-        )
-    )
-    assert done.success
+    assert run(instance, topics, request).success
     assert isinstance(tick(instance, topics), dg.SkipReason)
+    first = numbers(instance, "bronze_orders")
+    assert (first["rows"], first["dagster/partition_row_count"]) == (9, 9)
+    assert run(instance, topics, request).success
+    again, silver = numbers(instance, "bronze_orders"), numbers(instance, "silver_orders")
+    assert (again["rows"], again["dagster/partition_row_count"]) == (0, 9), "the day has what it had"
+    assert (silver["rows"], silver["dagster/row_count"]) == (0, 9)
+
+
+def run(instance: dg.DagsterInstance, settings: Settings, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
+    job = build_location(Platform(settings)).resolve_job_def("kafka_to_silver")
+    return job.execute_in_process(
+        instance=instance,
+        partition_key=request.partition_key,
+        run_config=request.run_config,
+        tags=dict(request.tags),
+        asset_selection=request.asset_selection,
+    )
+
+
+def numbers(instance: dg.DagsterInstance, asset: str) -> dict[str, object]:
+    """What the newest materialization says of itself."""
+    (latest,) = instance.fetch_materializations(dg.AssetKey(asset), limit=1).records
+    assert latest.asset_materialization is not None
+    return {name: each.value for name, each in latest.asset_materialization.metadata.items()}
+
+
+@pytest.mark.timeout(25)
+def test_a_broker_that_is_down_is_a_skipped_tick_for_all_tables_together(
+    instance: dg.DagsterInstance, settings: Settings
+) -> None:
+    """Nobody listens on the port of these settings. Five tables one after the other take longer than this test may."""
+    assert len(Platform(settings).contracts) == 5
+    skipped = tick(instance, settings)
+    assert isinstance(skipped, dg.SkipReason)
+    assert "BrokerUnavailableError" in (skipped.skip_message or "")
+    assert "did not answer within 8 s" in (skipped.skip_message or "")
+
+
+def test_every_run_that_automation_asks_for_says_why(instance: dg.DagsterInstance, topics: Settings) -> None:
+    platform, orders = Platform(topics), contract("orders")
+    # Orders in bronze that the ledger does not know: gold's dates are stale, and loading more of them is stopped.
+    append(topics, platform.catalog, orders, [order(1, "c", 1)])
+    merge_silver(topics, platform.catalog, orders)
+    mark_audited(platform.catalog, orders)
+    produce(topics, "customers", 9)
+    location = build_location(platform)
+    context = dg.build_sensor_context(instance, resources={"platform": platform})
+    asked = {
+        sensor.name: requests_of(sensor(context))
+        for sensor in location.sensors or ()
+        if not isinstance(sensor, dg.RunStatusSensorDefinition)  # tells of runs, and asks for none
+    }
+    with dg.instance_for_test() as kept:  # schedules know their instance by its folder
+        for schedule in location.schedules or ():
+            assert isinstance(schedule, dg.ScheduleDefinition)
+            asked[schedule.name] = requests_of(schedule(dg.build_schedule_context(kept)))
+    assert len(asked["kafka_lag"]) == 2
+    assert len(asked) == 5
+    assert [name for name, requests in asked.items() if not requests] == []
+    silent = {name for name, requests in asked.items() for each in requests if not each.tags.get(REASON_TAG)}
+    assert silent == set()
+
+
+def requests_of(result: object) -> list[dg.RunRequest]:
+    if isinstance(result, dg.SensorResult):
+        return list(result.run_requests or ())
+    assert isinstance(result, dg.RunRequest), result
+    return [result]
 
 
 def test_a_topic_that_is_missing_or_takes_any_timestamp_stops_its_own_table_only(

@@ -61,6 +61,10 @@ class StoreProxy:
         self._thread.join()
         self._loop.close()
 
+    def stop_listening(self) -> None:
+        """The server is gone: connections are refused, and those that are open are cut."""
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(10)
+
     def disturb(self, disturbance: Disturbance) -> None:
         """From now on requests are counted, and some go wrong."""
         self._seen = self._disturbed = 0

@@ -58,11 +58,13 @@ def bronze_asset(contract: Contract) -> dg.AssetsDefinition:
         def do(day: date) -> DayResult:
             result = load_day(platform.settings, platform.catalog, contract, day, platform.staging_place)
             outcome = check_bronze(platform.settings, platform.catalog, contract, day, result.ranges)
+            dead_letters = check_dead_letters(platform.settings, platform.catalog, contract, day)
             if result.drift_is_new:
                 tell_of_drift(contract, str(result.drift))
             return DayResult(
                 {
                     "rows": result.rows,
+                    "dagster/partition_row_count": dead_letters.metadata["rows"],
                     "tombstones": result.tombstones,
                     "skipped": result.skipped,
                     "dead_letters": result.dead,
@@ -74,7 +76,7 @@ def bronze_asset(contract: Contract) -> dg.AssetsDefinition:
                 },
                 {
                     LEDGER_CHECK: outcome,
-                    DEAD_LETTERS_CHECK: check_dead_letters(platform.settings, platform.catalog, contract, day),
+                    DEAD_LETTERS_CHECK: dead_letters,
                 },
             )
 

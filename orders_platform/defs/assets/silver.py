@@ -63,6 +63,7 @@ def silver_asset(contract: Contract) -> dg.AssetsDefinition:
                     refuse_unfit(platform.settings, platform.catalog, contract)
                 mark_audited(platform.catalog, contract, int(checked))
         of_run: dict[str, int | float | str] = {
+            "dagster/row_count": result.rows_in_table,
             "rows_changed": result.rows_changed,
             "inserted": result.inserted,
             "updated": result.updated,

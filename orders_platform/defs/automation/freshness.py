@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from orders_platform.defs.automation.run_guard import REASON_TAG
 from orders_platform.defs.jobs import FRESHNESS
 
 
@@ -14,4 +15,4 @@ from orders_platform.defs.jobs import FRESHNESS
 )
 def freshness_every_five_minutes(_: dg.ScheduleEvaluationContext) -> dg.RunRequest:
     """One tick."""
-    return dg.RunRequest()
+    return dg.RunRequest(tags={REASON_TAG: "the age of silver's data, every five minutes"})

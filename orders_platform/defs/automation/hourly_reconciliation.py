@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from orders_platform.defs.automation.run_guard import KIND_TAG, run_under_way
+from orders_platform.defs.automation.run_guard import KIND_TAG, REASON_TAG, run_under_way
 from orders_platform.defs.jobs import RECONCILIATION
 
 KIND = "reconciliation"
@@ -21,4 +21,4 @@ def hourly_reconciliation(context: dg.ScheduleEvaluationContext) -> dg.RunReques
     """One tick: a run of every table's check, unless the last one still goes on."""
     if running := run_under_way(context.instance, KIND):
         return dg.SkipReason(f"run {running} is queued or running; the next tick does the slice after its")
-    return dg.RunRequest(tags={KIND_TAG: KIND})
+    return dg.RunRequest(tags={KIND_TAG: KIND, REASON_TAG: "the next slice of each table, every hour"})

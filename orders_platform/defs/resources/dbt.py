@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orders_platform.defs.resources.passing_errors import store_is_away
+
 if TYPE_CHECKING:
     from dagster_dbt import DbtCliResource
 
@@ -21,6 +23,10 @@ PASSED = frozenset({"success", "pass"})
 
 class DbtBuildError(Exception):
     """dbt could not build a model, or one of its tests failed; the message says which."""
+
+
+class DbtCutOffError(DbtBuildError):
+    """dbt could not read or write the object store, which did not answer; the next attempt may."""
 
 
 @dataclass(frozen=True)
@@ -39,17 +45,18 @@ class NodeResult:
 
 
 class DbtBuild:
-    """Runs dbt in a workspace and keeps what it said, also when it failed. One build at a time and object."""
+    """Runs dbt in a workspace; keeps what it said last, and what failed in any run. One at a time and object."""
 
     def __init__(self, log: Callable[[str], None]) -> None:
         self._log = log
         self.results: Mapping[str, NodeResult] = {}
+        self.failed: dict[str, NodeResult] = {}
 
     def __call__(self, workspace: Workspace) -> None:
         """Builds and tests all models of the workspace.
 
         Raises:
-            DbtBuildError: naming the models and tests that failed.
+            DbtBuildError: naming the models and tests that failed; `DbtCutOffError` if the object store was away.
         """
         resource = _installed_dbt()(
             project_dir=_argument(workspace, "--project-dir"),
@@ -64,12 +71,17 @@ class DbtBuild:
         self._log("\n".join(said))
         self.results = _results(invocation.get_artifact) if invocation.process.returncode in (0, 1) else {}
         bad = [each for each in self.results.values() if not each.passed and each.status not in ("skipped", "warn")]
+        self.failed |= {each.unique_id: each for each in bad}
         if bad:
-            raise DbtBuildError("; ".join(f"{each.unique_id}: {each.status}: {each.message}" for each in bad))
+            raise _failure("; ".join(f"{each.unique_id}: {each.status}: {each.message}" for each in bad))
         if invocation.process.returncode != 0:
-            raise DbtBuildError(
+            raise _failure(
                 f"dbt ended with {invocation.process.returncode} before it built anything: {' | '.join(said[-5:])}"
             )
+
+
+def _failure(said: str) -> DbtBuildError:
+    return DbtCutOffError(said) if store_is_away(said) else DbtBuildError(said)
 
 
 def _argument(workspace: Workspace, name: str) -> str:
