@@ -11,6 +11,9 @@ from pathlib import Path
 from dotenv import load_dotenv
 
 ENV_FILE = ".env"
+ENV_FILE_VARIABLE = "ORDERS_PLATFORM_ENV_FILE"
+"""Names another file than `.env`; one that is not there means none, as for the tests."""
+
 SERVICE_LINK = re.compile(r"(.*_)?(SERVICE_(HOST|PORT.*)|PORT(_\d+_(TCP|UDP|SCTP).*)?)")
 """What Kubernetes adds to every container for a Service that is called `orders-platform` (its "service links")."""
 
@@ -21,7 +24,7 @@ def read_env_file() -> None:
     To the environment, since PyIceberg, the AWS SDK and the processes that we start read theirs there, and since
     `dagster dev` does the same: the command line and Dagster see one installation.
     """
-    load_dotenv(Path.cwd() / ENV_FILE, override=False)
+    load_dotenv(Path.cwd() / os.environ.get(ENV_FILE_VARIABLE, ENV_FILE), override=False)
 
 
 def unknown_variables(prefix: str, names: Collection[str], groups: Collection[str]) -> list[str]:

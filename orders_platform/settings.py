@@ -21,7 +21,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as UnparsableError
 
-from orders_platform.environment import read_env_file, unknown_variables
+from orders_platform.environment import ENV_FILE_VARIABLE, read_env_file, unknown_variables
 from orders_platform.errors import PlatformError
 from orders_platform.fault_points import VARIABLE as FAULT_VARIABLE
 
@@ -32,8 +32,8 @@ CATALOG = "orders"
 """PyIceberg's name of the catalog: its settings are `PYICEBERG_CATALOG__ORDERS__*`."""
 
 LOCAL_PII_KEY = "local-development-only"
-OTHER_VARIABLES = (FAULT_VARIABLE, f"{PREFIX}GOLD_BRANCH")
-"""Names that are ours and no settings: a test's, and what the Spark target of the dbt project reads."""
+OTHER_VARIABLES = (FAULT_VARIABLE, ENV_FILE_VARIABLE, f"{PREFIX}GOLD_BRANCH")
+"""Names that are ours and no settings: tests' faults, where lines come from, what dbt's Spark target reads."""
 
 SQL_URI = re.compile(r"(sqlite|postgres|mysql|mariadb|oracle|mssql|duckdb|in-memory)", re.IGNORECASE)
 SIZE = re.compile(r"\s*(?P<number>\d+(\.\d+)?)\s*[kmgt]?i?b\s*", re.IGNORECASE)
@@ -112,6 +112,25 @@ class Settings(BaseSettings):
     def is_local(self) -> bool:
         return self.env == "local"
 
+    @property
+    def parts_elsewhere(self) -> tuple[str, ...]:
+        """The variables that name a database, Kafka, storage, catalog or ClickHouse in place of the local ones."""
+        catalog = f"PYICEBERG_CATALOG__{CATALOG.upper()}__"
+        named = {
+            f"{PREFIX}POSTGRES_DSN": self.postgres_dsn is not None,
+            f"{PREFIX}KAFKA__BOOTSTRAP_SERVERS": not self.owns_kafka,
+            f"{PREFIX}STAGING_URL": self.staging_url is not None,
+            f"{PREFIX}CLICKHOUSE_URL": self.clickhouse_url is not None,
+            f"{catalog}URI": f"{catalog}URI" in os.environ,
+            f"{catalog}WAREHOUSE": f"{catalog}WAREHOUSE" in os.environ,
+        }
+        return tuple(name for name, elsewhere in named.items() if elsewhere)
+
+    @property
+    def owns_kafka(self) -> bool:
+        """Whether Kafka, and Kafka Connect with it, are the local stack's."""
+        return "bootstrap.servers" not in {name.lower().replace("_", ".") for name in self.kafka}
+
     @cached_property
     def time_zone(self) -> tzinfo:
         """The zone whose calendar an order date follows."""
@@ -181,8 +200,7 @@ def _contradictions(settings: Settings) -> list[str]:
     if not settings.is_local:
         catalog, variable = settings.catalog_properties, f"PYICEBERG_CATALOG__{CATALOG.upper()}__"
         needed = {
-            f"{PREFIX}KAFKA__BOOTSTRAP_SERVERS": "bootstrap.servers"
-            in {k.lower().replace("_", ".") for k in settings.kafka},
+            f"{PREFIX}KAFKA__BOOTSTRAP_SERVERS": not settings.owns_kafka,
             f"{PREFIX}POSTGRES_DSN": settings.postgres_dsn is not None,
             f"{PREFIX}STAGING_URL": settings.staging_url is not None,
             f"{PREFIX}CLICKHOUSE_URL": settings.clickhouse_url is not None,

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from orders_platform.settings import Ports, Settings
+from orders_platform_tests.isolation import forget_the_callers_settings
+
+forget_the_callers_settings()  # before a test is collected, and so before anything reads its settings
 
 
 def _free_ports(count: int) -> list[int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from orders_platform.settings import SettingsError, load
+from orders_platform_tests.isolation import INSTEAD
 
 PRODUCTION = {
     "ORDERS_PLATFORM_ENV": "production",
@@ -24,11 +25,10 @@ PRODUCTION = {
 
 @pytest.fixture(autouse=True)
 def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """An empty folder, no setting of ours; what a `.env` adds to the environment goes with the test."""
+    """An empty folder, `.env` in sight, no setting; what a `.env` adds to the environment goes with the test."""
     before = dict(os.environ)
-    for name in list(os.environ):
-        if name.startswith(("ORDERS_PLATFORM_", "PYICEBERG_", "AWS_")):
-            monkeypatch.delenv(name)
+    for name in INSTEAD:
+        monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     yield
     os.environ.clear()

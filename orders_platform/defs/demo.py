@@ -75,11 +75,17 @@ def run_demo(
     Parts that ran before go on running, with the rows that the demo's shop wrote.
 
     Raises:
-        DemoError: the settings are not those of one machine.
+        DemoError: the settings are not those of one machine, or name parts that somebody else runs.
         StackError, SyncError, …: what a part said.
     """
     if not settings.is_local:
         raise DemoError(f"the demo starts a stack of its own: ORDERS_PLATFORM_ENV must be local, not {settings.env}")
+    if yours := settings.parts_elsewhere:
+        raise DemoError(
+            f"nothing was started and nothing written: {', '.join(yours)} name{'s' if len(yours) == 1 else ''} parts "
+            "of your own, and the demo's shop is made up: it makes tables, changes keys and deletes rows, and what it "
+            "sold would stand beside your figures. Unset them (in the environment, and in `.env`) for the demo"
+        )
     running = {part.name: part.title for part in stack.status(settings).parts if part.pid is not None}
     if running:
         progress(f"left running, as it was found: {', '.join(running.values())}")

@@ -66,10 +66,9 @@ def parts(settings: Settings) -> tuple[Part, ...]:
 
     What the settings place elsewhere (one's own PostgreSQL, Kafka with its Connect, ClickHouse) is not among them.
     """
-    own_kafka = "bootstrap.servers" not in {name.lower().replace("_", ".") for name in settings.kafka}
     return (
         *((postgres(settings),) if settings.postgres_dsn is None else ()),
-        *((kafka(settings), connect(settings)) if own_kafka else ()),
+        *((kafka(settings), connect(settings)) if settings.owns_kafka else ()),
         *((clickhouse(settings),) if settings.clickhouse_url is None else ()),
     )
 

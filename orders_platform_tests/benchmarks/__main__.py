@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from orders_platform.settings import Ports, Settings, load
+from orders_platform_tests.isolation import forget_the_callers_settings
 
 
 def main() -> None:
@@ -31,6 +32,7 @@ def main() -> None:
     quick = parser.parse_args().quick
     sizes = QUICK if quick else FULL
     results = load().home / "benchmarks"
+    forget_the_callers_settings()
     console = Console()
     with tempfile.TemporaryDirectory(prefix="orders-platform-bench-") as folder, ExitStack() as stack:
         Path(folder).chmod(0o755)  # PostgreSQL runs as another user where this one is root

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,15 +10,17 @@ from pathlib import Path
 from orders_platform.contracts import load_contracts
 from orders_platform_tests.benchmarks.events import Changes, Shape, events
 from orders_platform_tests.benchmarks.measure import Measurement
+from orders_platform_tests.test_isolation import EXPORTED, without_isolation
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_quick_benchmark_measures_every_hop_beside_its_floor(tmp_path: Path) -> None:
+def test_the_quick_benchmark_measures_every_hop_beside_its_floor_on_parts_of_its_own(tmp_path: Path) -> None:
+    """With variables exported that name other systems, none of which there is."""
     done = subprocess.run(
         [sys.executable, "-m", "orders_platform_tests.benchmarks", "--quick"],
         cwd=ROOT,
-        env={**os.environ, "ORDERS_PLATFORM_HOME": str(tmp_path)},
+        env={**without_isolation(), **EXPORTED, "ORDERS_PLATFORM_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
