@@ -28,7 +28,7 @@ demo: $(INSTALLED) $(MANIFEST) ## Run the main job end to end on live changes, p
 
 .PHONY: dev
 dev: $(INSTALLED) $(MANIFEST) ## Start the stack and the Dagster UI on it; SHOP=50 adds a shop writing 50 changes/s (Ctrl-C ends UI and shop)
-	@$(BIN)/orders-platform up
+	@$(BIN)/orders-platform up --for-ui $(if $(SHOP),--for-shop)
 	@read -r port home < <($(BIN)/python -c 'from orders_platform.settings import load; s = load(); print(s.ports.dagster, s.home)'); \
 	mkdir -p "$$home/dagster" "$$home/logs"; \
 	cp deploy/dagster/dagster.yaml "$$home/dagster/dagster.yaml"; \

@@ -10,6 +10,7 @@ from decimal import Decimal
 from importlib import import_module
 from pathlib import Path
 
+import psycopg
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -19,6 +20,7 @@ from orders_platform.defs.demo import DemoReport, RevenueRow
 from orders_platform.defs.sync import SyncReport
 from orders_platform.quality.report import ReconcileReport
 from orders_platform.settings import Settings
+from orders_platform.stack.debezium import SLOT
 from orders_platform.stack.shop import ShopReport
 
 COMMANDS = (
@@ -142,6 +144,85 @@ def test_the_demo_refuses_to_start_a_stack_in_production(home: Settings, monkeyp
     result = call("demo")
     assert result.exit_code == WRONG
     assert "ORDERS_PLATFORM_ENV must be local" in " ".join(result.stderr.split())
+
+
+OF_SOMEBODY = {
+    "ORDERS_PLATFORM_POSTGRES_DSN": "postgresql://me:secret@db.example.com:5433/their_shop",
+    "ORDERS_PLATFORM_KAFKA__BOOTSTRAP_SERVERS": "kafka.example.com:9092",
+    "ORDERS_PLATFORM_STAGING_URL": "s3://lake/staging",
+    "ORDERS_PLATFORM_CLICKHOUSE_URL": "https://clickhouse.example.com",
+    "PYICEBERG_CATALOG__ORDERS__URI": "https://catalog.example.com",
+}
+
+
+@pytest.mark.parametrize("variable", OF_SOMEBODY)
+def test_the_demo_writes_to_nobodys_systems(home: Settings, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, OF_SOMEBODY[variable])
+    result = call("demo")
+    assert result.exit_code == WRONG
+    said = " ".join(result.stderr.split())
+    assert "nothing was started and nothing written" in said
+    assert variable in said
+    assert "Unset" in said
+    assert not home.home.exists()
+
+
+@pytest.mark.parametrize("command", [["shop", "--minutes", "0"], ["up", "--for-shop"]], ids=["shop", "make dev SHOP="])
+def test_the_shop_writes_to_somebodys_database_only_when_told(
+    home: Settings, monkeypatch: pytest.MonkeyPatch, shop_dsn: str, command: list[str]
+) -> None:
+    monkeypatch.setenv("ORDERS_PLATFORM_POSTGRES_DSN", shop_dsn)
+    result = call(*command)
+    assert result.exit_code == WRONG
+    said = " ".join(result.stderr.split())
+    assert shop_dsn.rpartition("/")[2] in said
+    assert "ORDERS_PLATFORM_POSTGRES_DSN" in said
+    assert "--into-postgres-dsn" in said
+    assert _tables(shop_dsn) == 0
+    assert not home.home.exists()
+
+
+@pytest.mark.usefixtures("home")
+def test_the_shop_that_is_told_says_where_it_writes(monkeypatch: pytest.MonkeyPatch, shop_dsn: str) -> None:
+    monkeypatch.setenv("ORDERS_PLATFORM_POSTGRES_DSN", shop_dsn)
+    result = call("shop", "--minutes", "0", "--into-postgres-dsn")
+    assert result.exit_code == OK, result.output
+    assert f"the shop writes to {shop_dsn.rpartition('/')[2]} at 127.0.0.1:" in " ".join(result.stderr.split())
+    assert _tables(shop_dsn) == 5
+
+
+def _tables(dsn: str) -> int:
+    with psycopg.connect(dsn) as connection:
+        (row,) = connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").fetchall()
+    return int(row[0])
+
+
+def test_a_refusal_shows_no_password(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORDERS_PLATFORM_POSTGRES_DSN", OF_SOMEBODY["ORDERS_PLATFORM_POSTGRES_DSN"])
+    home.home.mkdir()
+    for command in (["shop"], ["down"]):
+        output = call(*command).output
+        assert "their_shop at db.example.com:5433" in " ".join(output.split())
+        assert "secret" not in output
+
+
+def test_what_stays_in_a_database_that_is_not_ours_is_said(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    home.home.mkdir()
+    assert call("down").output.strip() == ""
+    monkeypatch.setenv("ORDERS_PLATFORM_POSTGRES_DSN", OF_SOMEBODY["ORDERS_PLATFORM_POSTGRES_DSN"])
+    assert f"SELECT pg_drop_replication_slot('{SLOT}')" in call("down").stderr
+
+
+def test_make_dev_starts_nothing_where_the_ui_has_no_port(home: Settings) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", home.ports.dagster))
+        other.listen()
+        result = call("up", "--for-ui")
+    assert result.exit_code == WRONG
+    said = " ".join(result.stderr.split())
+    assert "nothing was started" in said
+    assert "ORDERS_PLATFORM_PORT_DAGSTER" in said
+    assert not home.home.exists()
 
 
 def test_a_cent_between_the_dashboard_and_postgresql_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -130,5 +130,21 @@ def test_make_explains_every_target_that_a_person_may_call() -> None:
     assert {target for target in phony if f"make {target}" not in shown} == set()
 
 
+def test_make_dev_looks_for_the_uis_port_and_the_shops_database_before_it_starts_anything() -> None:
+    """`up --for-ui` and `--for-shop` are tested with the command line."""
+    for shop, wanted in {"": ["--for-ui"], "SHOP=50": ["--for-ui", "--for-shop"]}.items():
+        # Only printed (-n): as if all were installed already, so that what is printed are the commands of `dev`.
+        touched = ["-o", ".venv/.installed", "-o", "dbt_project/target/manifest.json"]
+        printed = subprocess.run(
+            ["make", "-n", *touched, "dev", *([shop] if shop else [])],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        first = next(line for line in printed.splitlines() if "orders-platform" in line)
+        assert first.split()[1:] == ["up", *wanted]
+
+
 def test_a_submission_runs_the_tests() -> None:
     assert "make test" in (ROOT / ".ci/run").read_text(encoding="utf-8")

@@ -37,14 +37,25 @@ def shop(
     minutes: Annotated[float | None, typer.Option(help="How long to write; without end if not given.", min=0.0)] = None,
     seed: Annotated[int, typer.Option(help="The same seed on the same rows writes the same changes.")] = 0,
     history: Annotated[int, typer.Option(help="Past days to fill with orders first.", min=0)] = 0,
+    into_postgres_dsn: Annotated[
+        bool,
+        typer.Option(
+            "--into-postgres-dsn",
+            help="Write to the database that ORDERS_PLATFORM_POSTGRES_DSN names: made-up rows, changed keys, deletes.",
+        ),
+    ] = False,
 ) -> None:
     """Write to PostgreSQL as a real shop does: orders through their whole life, refunds, moves, price changes, deletes.
 
     Example: `orders-platform shop --rate 500 --minutes 5 --history 90 --seed 7`
     """
-    from orders_platform.stack.shop import apply_schema, run_shop
+    from orders_platform.stack.shop import apply_schema, place_of, require_own_postgres, run_shop
 
     settings = load()
+    if not into_postgres_dsn:
+        require_own_postgres(settings)
+    elif settings.postgres_dsn is not None:
+        err.print(f"the shop writes to {place_of(settings.postgres)}", markup=False, highlight=False)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err) as progress:
         task = progress.add_task("shop", total=minutes * 60 if minutes is not None else None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from orders_platform.cli.app import WRONG, Json, app, explained, out, print_json, steps
+from orders_platform.cli.app import WRONG, Json, app, err, explained, out, print_json, steps
 from orders_platform.settings import load
 
 if TYPE_CHECKING:
@@ -20,6 +20,12 @@ def up(
     new_slot: Annotated[
         bool, typer.Option("--new-slot", help="Accept that changes were lost with a replication slot; start a new one.")
     ] = False,
+    for_ui: Annotated[
+        bool, typer.Option("--for-ui", help="Start nothing unless the Dagster UI could have its port.")
+    ] = False,
+    for_shop: Annotated[
+        bool, typer.Option("--for-shop", help="Start nothing unless PostgreSQL is one that `shop` may write to.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Start PostgreSQL, Kafka, Connect with Debezium and ClickHouse on this machine; heal what is broken.
@@ -29,9 +35,16 @@ def up(
     Example: `ORDERS_PLATFORM_PORT_KAFKA=29092 orders-platform up`
     """
     from orders_platform import stack
+    from orders_platform.stack.ports import require_free_ui_port
+    from orders_platform.stack.shop import require_own_postgres
 
+    settings = load()
+    if for_ui:
+        require_free_ui_port(settings)
+    if for_shop:
+        require_own_postgres(settings)
     with steps(as_json) as step:
-        found = stack.up(load(), step, new_slot=new_slot)
+        found = stack.up(settings, step, new_slot=new_slot)
     _show_status(found, as_json)
 
 
@@ -40,9 +53,13 @@ def up(
 def down() -> None:
     """Stop all parts of the stack, in order. Data stay in `var/`."""
     from orders_platform import stack
+    from orders_platform.stack.debezium import what_stays
 
+    settings = load()
     with steps() as step:
-        stack.down(load(), step)
+        stack.down(settings, step)
+    if stays := what_stays(settings):
+        err.print(stays, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command(rich_help_panel="The stack on this machine")

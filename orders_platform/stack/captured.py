@@ -8,8 +8,9 @@ import uuid
 import psycopg
 
 from orders_platform.settings import Settings
-from orders_platform.stack.debezium import SIGNAL_TABLE, SLOT
+from orders_platform.stack.debezium import SLOT
 from orders_platform.stack.errors import StackError
+from orders_platform.stack.publication import SIGNAL_TABLE
 
 POLL_SECONDS = 0.25
 

@@ -13,16 +13,15 @@ from orders_platform.settings import Settings
 from orders_platform.stack.connect_rest import ConnectRest
 from orders_platform.stack.debezium import (
     CONNECTOR,
-    SIGNAL_TABLE,
     SLOT,
     connector_config,
     end_of_log,
-    publish_generated_columns,
     read_slot,
     table_pattern,
 )
 from orders_platform.stack.errors import StackError
 from orders_platform.stack.part import Report
+from orders_platform.stack.publication import SIGNAL_TABLE, autocreate_mode, publish_generated_columns
 from orders_platform.stack.recovery import PostgresRestoredError, Recovery, decide, has_delivered
 
 RUNNING_SECONDS = 60.0
@@ -43,13 +42,14 @@ def ensure_connector(
     Raises:
         SlotLostError: if its slot is gone.
         PostgresRestoredError: if PostgreSQL is at an earlier position; the connector stands still then.
-        StackError: if it is refused, or fails.
+        StackError: if it is refused, or fails, or may not read what it must.
     """
     rest = ConnectRest(settings)
+    publication = autocreate_mode(settings.postgres, contracts)
     before = rest.config(CONNECTOR)
     if before is None:
         # Stopped at first: only a connector that exists tells its offsets.
-        rest.create_stopped(CONNECTOR, connector_config(settings, contracts, "initial"))
+        rest.create_stopped(CONNECTOR, connector_config(settings, contracts, "initial", publication))
     try:
         recovery = decide_for(settings, contracts, accept_new_slot=accept_new_slot)
     except PostgresRestoredError:
@@ -57,10 +57,11 @@ def ensure_connector(
         raise
     if recovery is Recovery.RESUME:
         mode = (before or {}).get("snapshot.mode", recovery.snapshot_mode)
-        _apply(rest, before, connector_config(settings, contracts, mode), report)
+        _apply(rest, before, connector_config(settings, contracts, mode, publication), report)
     else:
         report(f"the connector starts with snapshot.mode={recovery.snapshot_mode} ({recovery.value})")
-        _start_over(settings, rest, recovery, connector_config(settings, contracts, recovery.snapshot_mode))
+        config = connector_config(settings, contracts, recovery.snapshot_mode, publication)
+        _start_over(settings, rest, recovery, config)
     _wait_until_running(rest, report)
     _wait_until_streaming(settings)
     publish_generated_columns(settings.postgres)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
-from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from orders_platform.contracts import Contract
 from orders_platform.ingest.topics import PARTITIONS, RETENTION_MILLISECONDS, notification_topic
 from orders_platform.settings import Settings
 from orders_platform.stack.errors import StackError
+from orders_platform.stack.publication import PUBLICATION, SIGNAL_TABLE
+from orders_platform.stack.shop import place_of
 
 CONNECTOR = "orders-platform"
-SLOT = PUBLICATION = "orders_platform"
-SIGNAL_TABLE = "public.debezium_signal"
+SLOT = "orders_platform"
 HEARTBEAT_MILLISECONDS = 5_000
 
 # https://debezium.io/documentation/reference/3.7/configuration/signalling.html: its columns are Debezium's.
@@ -26,10 +28,17 @@ CREATE TABLE IF NOT EXISTS {SIGNAL_TABLE} (
     type varchar(32) NOT NULL,
     data varchar(2048)
 )"""
+TLS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword")
+"""libpq's names, which are Debezium's too, after `database.`."""
 
 
-def connector_config(settings: Settings, contracts: tuple[Contract, ...], snapshot_mode: str) -> dict[str, str]:
-    """What is registered for the tables of the contracts; `snapshot_mode` is `initial` or `no_data`."""
+def connector_config(
+    settings: Settings, contracts: tuple[Contract, ...], snapshot_mode: str, publication_mode: str = "filtered"
+) -> dict[str, str]:
+    """What is registered for the tables of the contracts; `snapshot_mode` is `initial` or `no_data`.
+
+    `publication_mode` is `disabled` where the publication is somebody else's (see `publication`).
+    """
     database = conninfo_to_dict(settings.postgres)
     return {
         "name": CONNECTOR,
@@ -40,12 +49,13 @@ def connector_config(settings: Settings, contracts: tuple[Contract, ...], snapsh
         "database.user": str(database.get("user", "postgres")),
         **({"database.password": str(database["password"])} if database.get("password") else {}),
         "database.dbname": str(database.get("dbname", "postgres")),
+        **_encryption(database),
         "topic.prefix": settings.topic_prefix,
         "table.include.list": ",".join(table_pattern(contract) for contract in contracts),
         "plugin.name": "pgoutput",
         "slot.name": SLOT,
         "publication.name": PUBLICATION,
-        "publication.autocreate.mode": "filtered",
+        "publication.autocreate.mode": publication_mode,
         "snapshot.mode": snapshot_mode,
         "skipped.operations": "none",  # its default drops TRUNCATE
         "decimal.handling.mode": "string",
@@ -76,35 +86,46 @@ def connector_config(settings: Settings, contracts: tuple[Contract, ...], snapsh
     }
 
 
+def _encryption(database: Mapping[str, Any]) -> dict[str, str]:
+    """How the DSN has the connection encrypted and the server checked, in the connector's settings.
+
+    The system's certificate authorities (`sslrootcert=system`) are Java's own for the connector.
+    """
+    given = {f"database.{name}": str(database[name]) for name in TLS if database.get(name)}
+    if given.get("database.sslrootcert") == "system":
+        del given["database.sslrootcert"]
+        # libpq checks the host name with them even if not asked to.
+        given["database.sslmode"] = "verify-full"
+        given["database.sslfactory"] = "org.postgresql.ssl.DefaultJavaSSLFactory"
+    return given
+
+
 def table_pattern(contract: Contract) -> str:
     """The table as Debezium's lists of tables name it: a regular expression, with commas escaped once more."""
     return re.sub(r"([^\w.])", r"\\\1", contract.source, flags=re.ASCII)
 
 
 def create_signal_table(dsn: str) -> None:
-    """Makes the table unless it is there. Raises `StackError`."""
-    try:
-        with psycopg.connect(dsn, connect_timeout=10) as connection:
-            connection.execute("SET client_min_messages = warning")
-            connection.execute(_SIGNAL_DDL)
-    except psycopg.Error as error:
-        raise StackError(f"{SIGNAL_TABLE} cannot be made in the shop's database: {error}") from error
+    """Makes the table unless it is there: `IF NOT EXISTS` asks for the right to make it even then.
 
-
-def publish_generated_columns(dsn: str, publication: str = PUBLICATION) -> None:
-    """Has the publication carry stored generated columns, where PostgreSQL can (18 or later). Raises `StackError`.
-
-    Without it, they are in a snapshot's rows and missing from all later ones.
+    Raises:
+        StackError: where it is missing and our role may not make it, with the SQL for who may.
     """
     try:
         with psycopg.connect(dsn, connect_timeout=10) as connection:
-            if connection.info.server_version >= 180000:
-                name = sql.Identifier(publication)
-                connection.execute(
-                    sql.SQL("ALTER PUBLICATION {} SET (publish_generated_columns = stored)").format(name)
-                )
+            if connection.execute("SELECT to_regclass(%s)", [SIGNAL_TABLE]).fetchone() != (None,):
+                return
+            connection.execute("SET client_min_messages = warning")
+            connection.execute(_SIGNAL_DDL)
+    except psycopg.errors.InsufficientPrivilege as error:
+        user = conninfo_to_dict(dsn).get("user")
+        ddl = " ".join(_SIGNAL_DDL.split())
+        raise StackError(
+            f"{SIGNAL_TABLE} is not there, and our role may not make it ({str(error).splitlines()[0]}). Have an owner "
+            f"of the schema run: {ddl}; GRANT SELECT, INSERT, DELETE ON {SIGNAL_TABLE} TO {user}"
+        ) from error
     except psycopg.Error as error:
-        raise StackError(f"publication {publication} cannot be changed: {error}") from error
+        raise StackError(f"{SIGNAL_TABLE} cannot be made in the shop's database: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -126,6 +147,17 @@ def read_slot(dsn: str) -> Slot | None:
     except psycopg.Error as error:
         raise StackError(f"the replication slots of the shop's database cannot be read: {error}") from error
     return None if row is None else Slot(usable=row[0] != "lost", active=row[1])
+
+
+def what_stays(settings: Settings) -> str | None:
+    """What stands on somebody else's PostgreSQL when the stack is down, and how it goes; None where nothing does."""
+    if settings.postgres_dsn is None or not settings.owns_kafka or not settings.home.exists():
+        return None
+    return (
+        f"The replication slot {SLOT} stays in {place_of(settings.postgres)}: until `orders-platform up` reads on, "
+        f"that server keeps its write-ahead log for it, as much as there comes. To give it up, run there: "
+        f"SELECT pg_drop_replication_slot('{SLOT}');"
+    )
 
 
 def end_of_log(dsn: str) -> int:

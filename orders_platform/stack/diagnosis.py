@@ -19,7 +19,7 @@ from orders_platform.stack.errors import StackError
 from orders_platform.stack.jars import jar_cache, locked_jars
 from orders_platform.stack.java import find_java
 from orders_platform.stack.local_stack import parts, status
-from orders_platform.stack.ports import taken_ports
+from orders_platform.stack.ports import taken_ports, taken_ui_port
 from orders_platform.stack.unprivileged import account, others_may_enter
 
 NEEDED_MEMORY_BYTES = 2 * 1024**3
@@ -124,8 +124,9 @@ def _account(settings: Settings) -> list[Finding]:
 def _ports(settings: Settings) -> list[Finding]:
     down = tuple(part for part in parts(settings) if part.process() is None)
     remedy = "stop that process, or set the port that it names"
-    found = [Finding(False, problem, remedy) for problem in taken_ports(down)]
-    return found or [Finding(True, "the ports of the stack are free, or the stack's own")]
+    ui = taken_ui_port(settings)
+    found = [Finding(False, problem, remedy) for problem in [*taken_ports(down), *([ui] if ui else [])]]
+    return found or [Finding(True, "the ports of the stack and of the Dagster UI are free, or their own")]
 
 
 def _stack(settings: Settings) -> list[Finding]:

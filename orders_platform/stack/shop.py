@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 from importlib.resources import files
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
+from orders_platform.settings import Settings
 from orders_platform.stack.errors import StackError
 from orders_platform.stack.shop_history import fill_history
 from orders_platform.stack.shop_planner import ShopPlanner
@@ -52,6 +54,23 @@ class ShopReport:
     def total(self) -> int:
         """Rows changed, without the history."""
         return sum(self.changes.values())
+
+
+def require_own_postgres(settings: Settings) -> None:
+    """Raises `ShopError` where PostgreSQL is not the stack's own: this shop's rows are made up, and it deletes some."""
+    if settings.postgres_dsn is not None:
+        raise ShopError(
+            f"nothing was started and nothing written: ORDERS_PLATFORM_POSTGRES_DSN names {place_of(settings.postgres)}"
+            ", which this stack does not run, and the simulated shop makes tables, writes made-up rows, changes keys "
+            "and deletes rows. Unset it (in the environment, and in `.env`) for a PostgreSQL of the stack's own; if "
+            "that database is there to be played with, `orders-platform shop --into-postgres-dsn` writes to it"
+        )
+
+
+def place_of(dsn: str) -> str:
+    """The database of a DSN for people to read, without its secrets: `shop at db.example.com:5432`."""
+    given = conninfo_to_dict(dsn)
+    return f"{given.get('dbname', 'postgres')} at {given.get('host', '127.0.0.1')}:{given.get('port', 5432)}"
 
 
 def apply_schema(dsn: str) -> None:

@@ -18,6 +18,7 @@ import psycopg
 from rich.progress import track
 
 from orders_platform.settings import Settings, load
+from orders_platform.stack.shop import require_own_postgres
 
 PROBE_SECONDS = 1.0
 LOOK_SECONDS = 0.2
@@ -82,7 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the distribution; exits 1 if a probe has not arrived."""
     parser = argparse.ArgumentParser(prog="make latency", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="how long to send probes (default 10)")
-    probes = measure(load(), parser.parse_args(arguments).minutes)
+    minutes, settings = parser.parse_args(arguments).minutes, load()
+    require_own_postgres(settings)
+    probes = measure(settings, minutes)
     if len(probes.seconds) > 1:
         cuts = quantiles(probes.seconds, n=100, method="inclusive")
         shown = "  ".join(f"{percent} %: {cuts[percent - 1]:.1f} s" for percent in PERCENTS)

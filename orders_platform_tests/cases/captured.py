@@ -34,7 +34,8 @@ from orders_platform.quality.report import TableComparison
 from orders_platform.settings import Settings
 from orders_platform.stack import wait_until_captured
 from orders_platform.stack.connect_rest import ConnectRest
-from orders_platform.stack.debezium import connector_config, create_signal_table, publish_generated_columns
+from orders_platform.stack.debezium import connector_config, create_signal_table
+from orders_platform.stack.publication import publish_generated_columns
 
 
 def write_contract(

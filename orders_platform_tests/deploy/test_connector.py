@@ -20,6 +20,7 @@ OF_PRODUCTION = {
     "database.password": "${env:SHOP_DB_PASSWORD}",
     "database.dbname": "${env:SHOP_DB_NAME}",
     "database.sslmode": "verify-full",
+    "publication.autocreate.mode": "disabled",  # an owner of the tables has made it: our role may not alter it
     "topic.creation.default.replication.factor": "-1",  # the cluster's own default
 }
 """What differs; the worker reads it from its environment."""
