@@ -15,7 +15,12 @@ from orders_platform.defs.automation.behind import Behind, find_behind
 from orders_platform.defs.automation.ingest_plan import UnreadDay, plan_ingest
 from orders_platform.defs.automation.kafka_lag import ingest_request
 from orders_platform.defs.automation.run_guard import Attempts
-from orders_platform.defs.automation.stale_dates import order_dates_request, plan_order_dates
+from orders_platform.defs.automation.stale_dates import (
+    GOLD_OPS,
+    order_dates_request,
+    plan_clickhouse,
+    plan_order_dates,
+)
 from orders_platform.defs.jobs import INGEST, ORDER_DATES
 from orders_platform.defs.location import build_location
 from orders_platform.defs.resources.platform import Platform
@@ -134,6 +139,9 @@ def _order_dates(platform: Platform, runner: _Runner) -> None:
         if (run.dates, run.gold, run.state) == before:
             raise SyncError(f"nothing moved: {run.reason} after a run that built them")
         before = (run.dates, run.gold, run.state)
+        runner.run(ORDER_DATES.name, order_dates_request(run, Attempts()), run.reason)
+    if runner.report.failures.keys() == {GOLD_OPS[0]} and (run := plan_clickhouse(platform)) is not None:
+        # Gold refused some dates and may have published others: these must not wait for what is wrong with those.
         runner.run(ORDER_DATES.name, order_dates_request(run, Attempts()), run.reason)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import date
 
@@ -73,14 +74,22 @@ def store_model(con: DuckDBPyConnection, settings: Settings, workspace: Workspac
         branch=workspace.branch,
     )
     reach(FaultPoint.GOLD_AFTER_BRANCH)
-    live = files_of_dates(live_files(table, snapshot_id), workspace.dates)
-    con.execute(f"CREATE OR REPLACE VIEW gold.{model} AS SELECT * FROM {scan_files_sql(table, live)}")
+    live = show_dates(con, model, table, snapshot_id, workspace.dates)
     counts = dict.fromkeys(workspace.dates, 0)
     for file in live:
         counts[partition_date(file)] += file.record_count
     stored = Stored(model, task.identifier, snapshot_id, counts, sum(file.file_size_in_bytes for file in added))
     workspace.record(stored)
     return stored
+
+
+def show_dates(
+    con: DuckDBPyConnection, model: str, table: Table, snapshot_id: int, dates: Collection[date]
+) -> list[DataFile]:
+    """Lets the view `gold.<model>` read these dates of a snapshot. Returns their files."""
+    files = files_of_dates(live_files(table, snapshot_id), dates)
+    con.execute(f"CREATE OR REPLACE VIEW gold.{model} AS SELECT * FROM {scan_files_sql(table, files)}")
+    return files
 
 
 def _refuse_foreign_dates(con: DuckDBPyConnection, model: str, rows: str) -> None:

@@ -1,11 +1,11 @@
 """One build of gold: plan, dbt, audit, publish, and again on the new head if somebody else published meanwhile.
 
+Where dbt's tests refuse some of the dates, the others are built and published without them.
 Dagster and everything else come through here; they differ only in how dbt is started.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -22,6 +22,7 @@ from orders_platform.errors import PlatformError
 from orders_platform.lake.commits import CommitUnknownError, ConflictError
 from orders_platform.lake.gold import GoldPlan, discard, note, plan, prepare, publish
 from orders_platform.lake.gold_models import MANIFEST
+from orders_platform.lake.gold_refused import failed_nodes, refused_dates
 from orders_platform.lake.gold_workspace import Stored, Workspace
 from orders_platform.settings import Settings
 
@@ -31,12 +32,32 @@ DATES_PER_BUILD = 31
 
 
 class GoldAuditError(PlatformError):
-    """dbt failed, or one of its tests did; nothing was published. `failures` names them."""
+    """dbt failed, or one of its tests did; nothing was published of this build. `failures` names them."""
 
     def __init__(self, failures: Collection[str], folder: Path) -> None:
         self.failures = tuple(failures)
         super().__init__(
             f"gold was not published, readers see what they saw before: {'; '.join(failures)} (dbt ran in {folder})"
+        )
+
+
+class DatesRefusedError(PlatformError):
+    """Tests refused some of the order dates, which readers see as they were, and which stay pending.
+
+    Args:
+        refused: the dates by dbt's id of each test that refused any.
+        result: what was published of the other dates; null if none was left.
+    """
+
+    def __init__(self, refused: Mapping[str, frozenset[date]], result: GoldResult | None) -> None:
+        self.refused, self.result = refused, result
+        self.dates = tuple(sorted(frozenset[date]().union(*refused.values())))
+        tests = {day: [test.split(".")[2] for test in sorted(refused) if day in refused[test]] for day in self.dates}
+        named = "; ".join(f"{day} by {', '.join(by)}" for day, by in tests.items())
+        others = len(result.dates) if result else 0
+        super().__init__(
+            f"gold was not published for {len(self.dates)} of {len(self.dates) + others} order dates, and of these "
+            f"readers see what they saw before: {named}. They stay pending: repair the cause, materialize them again"
         )
 
 
@@ -69,12 +90,45 @@ def build_gold(
     dates; other dates stay as stale as they were.
 
     Raises:
-        GoldAuditError: by the default `run_dbt`; nothing is published.
+        DatesRefusedError: tests refused some of the dates; the others are published.
+        GoldAuditError: by the default `run_dbt`, where no date can be blamed; nothing is published.
         ConflictError: others published `ATTEMPTS` times in a row while this one built.
     """
+    refused: dict[str, frozenset[date]] = {}
+    while True:
+        try:
+            result = _build(settings, catalog, dates, by_hand, run_dbt or run_dbt_cli)
+        except _RefusedError as error:
+            for test, days in error.refused.items():
+                refused[test] = refused.get(test, frozenset()) | days
+            dates = error.good
+            if not dates:
+                raise DatesRefusedError(refused, None) from None
+        else:
+            if refused:
+                raise DatesRefusedError(refused, result)
+            return result
+
+
+class _RefusedError(PlatformError):
+    """Nothing was published: the dates that tests have refused, by test, and the other dates of the build."""
+
+    def __init__(self, refused: Mapping[str, frozenset[date]], built: Collection[date]) -> None:
+        self.refused = refused
+        self.good = tuple(day for day in built if not any(day in days for days in refused.values()))
+        super().__init__(str(refused))
+
+
+def _build(
+    settings: Settings,
+    catalog: Catalog,
+    dates: Collection[date] | None,
+    by_hand: bool,
+    run_dbt: Callable[[Workspace], None],
+) -> GoldResult:
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return _build_once(settings, catalog, dates, by_hand, run_dbt or run_dbt_cli, attempt)
+            return _build_once(settings, catalog, dates, by_hand, run_dbt, attempt)
         except ConflictError:
             if attempt == ATTEMPTS:
                 raise
@@ -103,10 +157,13 @@ def _build_once(
             published = publish(catalog, workspace)
         except ConflictError:
             raise
-        except Exception:
+        except Exception as error:
+            refused = refused_dates(settings, catalog, workspace)
             if planned.has_news and not by_hand:
                 with suppress(ConflictError, CommitUnknownError):  # what dbt said matters more; the next build notes
                     note(catalog, planned)
+            if refused:
+                raise _RefusedError(refused, chosen) from error
             raise
         finally:
             discard(catalog, workspace)
@@ -119,20 +176,8 @@ def run_dbt_cli(workspace: Workspace) -> None:
     command = [sys.executable, "-m", "dbt.cli.main", "--quiet", "build", *workspace.dbt_arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise GoldAuditError(failed_nodes(workspace) or [done.stdout.strip() or done.stderr.strip()], workspace.folder)
-
-
-def failed_nodes(workspace: Workspace) -> list[str]:
-    """The models and tests that failed in a workspace, with their messages."""
-    file = workspace.target / "run_results.json"
-    if not file.exists():
-        return []
-    results = json.loads(file.read_text(encoding="utf-8"))["results"]
-    return [
-        f"{result['unique_id'].split('.')[2]}: {result['message']}"
-        for result in results
-        if result["status"] in {"error", "fail", "runtime error"}
-    ]
+        failed = [f"{node.name}: {node.message}" for node in failed_nodes(workspace)]
+        raise GoldAuditError(failed or [done.stdout.strip() or done.stderr.strip()], workspace.folder)
 
 
 def _chosen(planned: GoldPlan, dates: Collection[date] | None) -> tuple[date, ...]:

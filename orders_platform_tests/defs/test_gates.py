@@ -23,6 +23,7 @@ from orders_platform_tests.defs.run_keys import RUN_KEY_TAG, is_new
 from orders_platform_tests.lake.changes import append, change, contract, load, order
 
 OLD, NEW = date(2026, 2, 19), date(2026, 5, 20)
+ACCEPTED = "accepted_values_gold_fact_orders_status__placed__paid__shipped__delivered__cancelled"
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -162,6 +163,36 @@ def test_a_dbt_test_that_fails_keeps_dashboards_as_they_were_until_it_is_repaire
     assert chain.revenue()[NEW] == Decimal("7.00")
 
 
+def test_a_date_that_gold_refuses_keeps_no_other_date_from_the_dashboard(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run fails, naming the date; what it has published of the other is loaded before gold tries again."""
+    chain.write("orders", placed(2, NEW, 11, "8.00", _op="u"), placed(1, OLD, 12, "11.00", _op="u", status="lost"))
+    assert failures(chain.silver("orders")) == []
+    done = chain.order_dates()
+    (failure,) = failures(done)
+    assert f"not published for 1 of 2 order dates, and of these readers see what they saw before: {OLD}" in failure
+    key = dg.AssetCheckKey(dg.AssetKey("gold_fact_orders"), ACCEPTED)
+    history = chain.instance.event_log_storage.get_asset_check_execution_history(key, limit=10)
+    of_run = {each.partition: each.status.value for each in history if each.run_id == done.run_id}
+    assert of_run[OLD.isoformat()] == "FAILED"
+    assert of_run[NEW.isoformat()] == "SUCCEEDED"
+    records = chain.instance.fetch_materializations(dg.AssetKey("gold_fact_orders"), limit=100).records
+    assert [each.partition_key for each in records if each.run_id == done.run_id] == [NEW.isoformat()]
+    request = chain.tick()
+    assert request.asset_selection == [dg.AssetKey("clickhouse_daily_revenue")]
+    assert failures(chain.run(request)) == []
+    assert chain.revenue() == {OLD: Decimal("10.00"), NEW: Decimal("8.00")}
+    monkeypatch.setattr("orders_platform.defs.automation.run_guard.FIRST_WAIT_SECONDS", 0.0)
+    again = plan_order_dates(chain.platform)
+    assert again is not None
+    assert again.dates == (OLD,)
+    chain.write("orders", placed(1, OLD, 13, "10.00", _op="u"), placed(2, NEW, 14, "7.00", _op="u"))
+    assert failures(chain.silver("orders")) == []
+    assert failures(chain.order_dates()) == []
+    assert chain.revenue() == {OLD: Decimal("10.00"), NEW: Decimal("7.00")}
+
+
 def test_gold_that_is_rolled_back_twice_is_rebuilt_twice(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orders_platform.defs.automation.run_guard.FIRST_WAIT_SECONDS", 0.0)
     tables = [chain.platform.catalog.load_table(f"gold.{name}") for name in ("fact_orders", "daily_revenue")]
@@ -176,7 +207,7 @@ def test_gold_that_is_rolled_back_twice_is_rebuilt_twice(chain: Chain, monkeypat
 def test_bronze_that_fails_its_check_is_not_what_the_next_run_of_silver_takes(chain: Chain) -> None:
     """Bronze's check stops what follows in its own run; a run of silver alone used to publish what it had refused."""
     audited = audited_snapshot(chain.platform.catalog.load_table("silver.orders"))
-    append(chain.settings, chain.platform.catalog, contract("orders"), [placed(3, NEW, 11, "50.00")])
+    append(chain.settings, chain.platform.catalog, contract("orders"), [placed(3, NEW, 15, "50.00")])
     for _ in range(2):
         (failure,) = failures(chain.silver("orders"))
         assert "have offsets that the ledger does not hold" in failure
@@ -193,7 +224,7 @@ def test_bronze_that_fails_its_check_is_not_what_the_next_run_of_silver_takes(ch
 
 def test_silver_that_fails_its_check_is_not_what_gold_reads(chain: Chain) -> None:
     double_a_row(chain)
-    chain.write("orders", placed(4, NEW, 12, "100.00"))
+    chain.write("orders", placed(4, NEW, 16, "100.00"))
     assert not chain.silver("orders").success
     silver = chain.platform.catalog.load_table("silver.orders")
     assert audited_snapshot(silver) != head(silver)

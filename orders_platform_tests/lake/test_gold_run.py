@@ -20,12 +20,12 @@ from orders_platform.fault_points import VARIABLE, FaultPoint
 from orders_platform.lake import gold_workspace
 from orders_platform.lake.commits import ConflictError, head
 from orders_platform.lake.gold import discard, plan, prepare, publish
-from orders_platform.lake.gold_run import ATTEMPTS, GoldAuditError, build_gold, run_dbt_cli
+from orders_platform.lake.gold_run import ATTEMPTS, DatesRefusedError, GoldAuditError, build_gold, run_dbt_cli
 from orders_platform.lake.gold_workspace import NoWorkspaceError, Workspace
 from orders_platform.settings import Settings
 from orders_platform_tests.conftest import new_settings
 from orders_platform_tests.lake.models_in_process import run_models
-from orders_platform_tests.lake.shop_in_silver import ShopInSilver, at, gold_daily_revenue
+from orders_platform_tests.lake.shop_in_silver import Row, ShopInSilver, at, gold_daily_revenue
 
 FIRST, SECOND, THIRD = (date(2026, 3, day) for day in (1, 2, 3))
 
@@ -82,18 +82,42 @@ def test_a_row_that_breaks_a_dbt_test_keeps_readers_on_what_they_saw(
     build_gold(settings, catalog, run_dbt=run_models)
     before = gold_daily_revenue(catalog)
     filled.put("orders", [filled.order(5, at(3), status="lost")])
-    with pytest.raises(GoldAuditError, match="accepted_values_gold_fact_orders_status") as failure:
+    with pytest.raises(DatesRefusedError, match="2026-03-03 by accepted_values_gold_fact_orders_status") as failure:
         build_gold(settings, catalog)
-    assert len(failure.value.failures) == 1
+    assert (failure.value.dates, failure.value.result) == ((THIRD,), None)
     assert gold_daily_revenue(catalog) == before
     assert refs(catalog) == {"main"}
     assert plan(settings, catalog).stale_dates == (THIRD,)
 
 
+def test_dates_that_tests_refuse_keep_no_other_date_from_readers(
+    settings: Settings, catalog: Catalog, filled: ShopInSilver
+) -> None:
+    good = of_dates(filled.daily_revenue(), THIRD)
+    assert good
+    filled.put("orders", [filled.order(0, at(1), status="lost"), filled.order(1, at(2), currency=None)])
+    with pytest.raises(DatesRefusedError, match="not published for 2 of 3 order dates") as refused:
+        build_gold(settings, catalog)
+    by_test = {test.split(".")[2][:32]: days for test, days in refused.value.refused.items()}
+    assert by_test == {"accepted_values_gold_fact_orders": {FIRST}, "not_null_gold_fact_orders_curren": {SECOND}}
+    assert refused.value.result is not None
+    assert (refused.value.dates, refused.value.result.dates) == ((FIRST, SECOND), (THIRD,))
+    assert gold_daily_revenue(catalog) == good
+    assert plan(settings, catalog).stale_dates == (FIRST, SECOND)
+    filled.put("orders", [filled.order(0, at(1)), filled.order(1, at(2))])
+    assert build_gold(settings, catalog, run_dbt=run_models).dates == (FIRST, SECOND)
+    assert gold_daily_revenue(catalog) == filled.daily_revenue()
+
+
+def of_dates(revenue: dict[tuple[date, str, str], Row], *dates: date) -> dict[tuple[date, str, str], Row]:
+    return {key: row for key, row in revenue.items() if key[0] in dates}
+
+
 def test_the_test_of_revenue_sees_one_cent(
     settings: Settings, catalog: Catalog, filled: ShopInSilver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The model is altered, not the test: it takes a cent off one order."""
+    """The model is altered, not the test: it takes a cent off one order. Only then, behind a date that the facts' own
+    tests refuse, is the aggregate tested: the third build has the one date that is good."""
     project = tmp_path / "dbt_project"
     shutil.copytree(gold_workspace.PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
     model = project / "models" / "gold" / "gold_fact_orders.sql"
@@ -102,10 +126,12 @@ def test_the_test_of_revenue_sees_one_cent(
     cent = "rebuilt.total - rebuilt.refunded - case when rebuilt.order_id = 7 then 0.01 else 0 end end"
     model.write_text(sql.replace("rebuilt.total - rebuilt.refunded end", cent), encoding="utf-8")
     monkeypatch.setattr(gold_workspace, "PROJECT", project)
-    with pytest.raises(GoldAuditError, match="gold_revenue_agrees_with_silver: Got 1 result"):
+    good = of_dates(filled.daily_revenue(), THIRD)
+    filled.put("orders", [filled.order(0, at(1), status="lost")])
+    with pytest.raises(DatesRefusedError, match="2026-03-02 by gold_revenue_agrees_with_silver") as refused:
         build_gold(settings, catalog, run_dbt=without_saved_parse)
-    assert head(catalog.load_table("gold.fact_orders")) is None
-    assert filled.daily_revenue()
+    assert refused.value.dates == (FIRST, SECOND)
+    assert gold_daily_revenue(catalog) == good
 
 
 def without_saved_parse(workspace: Workspace) -> None:

@@ -1,4 +1,7 @@
-"""`gold_*`: dbt's models by order date, written where nobody reads, tested there, then published together."""
+"""`gold_*`: dbt's models by order date, written where nobody reads, tested there, then published together.
+
+An order date that a test refuses is published in none of the models, and keeps no other date from being published.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
@@ -8,7 +11,7 @@ import dagster as dg
 
 from orders_platform.defs.assets.dbt_manifest import DbtModel
 from orders_platform.defs.assets.order_dates import OrderDatesConfig
-from orders_platform.defs.checks.per_day import DayResult, Event, checks_done, days_done
+from orders_platform.defs.checks.per_day import DayResult, Event, checks_done, days_done, days_recorded
 from orders_platform.defs.partitions import DAYS
 from orders_platform.defs.resources.dbt import DbtBuild, DbtBuildError, NodeResult
 from orders_platform.defs.resources.passing_errors import retried
@@ -22,7 +25,7 @@ OP = "gold"
 
 
 def gold_assets(models: Sequence[DbtModel]) -> dg.AssetsDefinition:
-    """All models as one step: they are tested together, and published together or not at all."""
+    """All models as one step: a date is tested in all of them, and published in all of them or in none."""
 
     @dg.multi_asset(
         name=OP,
@@ -34,7 +37,7 @@ def gold_assets(models: Sequence[DbtModel]) -> dg.AssetsDefinition:
     def build(
         context: dg.AssetExecutionContext, config: OrderDatesConfig, platform: dg.ResourceParam[Platform]
     ) -> Iterator[Event]:
-        from orders_platform.lake.gold_run import build_gold
+        from orders_platform.lake.gold_run import DatesRefusedError, build_gold
 
         dbt = DbtBuild(context.log.info)
         try:
@@ -46,6 +49,12 @@ def gold_assets(models: Sequence[DbtModel]) -> dg.AssetsDefinition:
                     by_hand=not config.order_dates,
                     run_dbt=dbt,
                 )
+        except DatesRefusedError as error:
+            for model in models:
+                done = _days(model, error.result, dbt.results) if error.result else {}
+                name = model.spec.key.to_user_string()
+                yield from days_recorded(context, name, done, _refused(model, error.refused, dbt.failed))
+            raise dg.Failure(description=str(error), allow_retries=False) from error
         except DbtBuildError as error:
             dates = config.dates_of(context)
             for model in models:
@@ -79,8 +88,19 @@ def _days(model: DbtModel, result: "GoldResult", said: Mapping[str, NodeResult])
     }
 
 
+def _refused(
+    model: DbtModel, refused: Mapping[str, frozenset[date]], said: Mapping[str, NodeResult]
+) -> dict[date, DayResult]:
+    """The tests of a model that failed, for each order date that they refuse."""
+    own = {test: days for test, days in refused.items() if test in model.tests}
+    return {
+        day: DayResult({}, _checks(model, {test: said[test] for test in own if day in own[test]}))
+        for day in frozenset[date]().union(*own.values())
+    }
+
+
 def _checks(model: DbtModel, said: Mapping[str, NodeResult]) -> dict[str, CheckOutcome]:
-    """What dbt's tests of a model say of each order date of the build: they read the rebuilt dates together."""
+    """What dbt's tests of a model say."""
     return {
         spec.name: CheckOutcome(
             passed=result.passed,

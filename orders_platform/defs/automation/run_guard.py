@@ -53,6 +53,12 @@ def run_under_way(instance: dg.DagsterInstance, kind: str) -> str | None:
     return records[0].dagster_run.run_id if records else None
 
 
+def last_run_failed(instance: dg.DagsterInstance, kind: str) -> bool:
+    """Whether the newest run of that kind that has ended did not go well."""
+    records = instance.get_run_records(dg.RunsFilter(tags={KIND_TAG: kind}, statuses=ENDED), limit=1)
+    return bool(records) and records[0].dagster_run.status is not dg.DagsterRunStatus.SUCCESS
+
+
 def attempts_of(instance: dg.DagsterInstance, plan_key: str) -> Attempts:
     """What has been tried of that very plan."""
     wanted = dg.RunsFilter(tags={ATTEMPT_OF_TAG: plan_key}, statuses=ENDED)

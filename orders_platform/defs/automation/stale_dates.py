@@ -15,6 +15,7 @@ from orders_platform.defs.automation.run_guard import (
     REASON_TAG,
     Attempts,
     attempts_of,
+    last_run_failed,
     run_key,
     run_under_way,
 )
@@ -75,7 +76,6 @@ def plan_order_dates(platform: Platform) -> OrderDatesRun | None:
     """The run that the tables' own marks ask for: gold's stale dates first, else what ClickHouse has not taken over."""
     from orders_platform.lake.gold import plan
     from orders_platform.lake.gold_run import DATES_PER_BUILD
-    from orders_platform.serving.daily_revenue import sequences_of_stale_days
 
     stale = plan(platform.settings, platform.catalog)
     # No date is stale although silver has moved: today's is rebuilt, so that the mark does not outlive silver's expiry.
@@ -83,6 +83,13 @@ def plan_order_dates(platform: Platform) -> OrderDatesRun | None:
     if dates:
         heads = str(sorted((table.model.name, table.head) for table in stale.tables))
         return OrderDatesRun(dates[-DATES_PER_BUILD:], gold=True, state=str(sorted(stale.inputs.items())), heads=heads)
+    return plan_clickhouse(platform)
+
+
+def plan_clickhouse(platform: Platform) -> OrderDatesRun | None:
+    """The run for what gold has published and ClickHouse has not taken over."""
+    from orders_platform.serving.daily_revenue import sequences_of_stale_days
+
     late = sequences_of_stale_days(platform.settings, platform.catalog)
     if not late:
         return None
@@ -104,18 +111,24 @@ def stale_order_dates(
     """One tick: at most one run request for everything stale."""
     if running := run_under_way(context.instance, KIND):
         return dg.SkipReason(f"run {running} is queued or running; what it leaves is requested after it")
-    try:
-        run = plan_order_dates(platform)
-    except Exception as error:
-        if not may_pass(error):
-            raise
-        return dg.SkipReason(f"{type(error).__name__}: {error}")
-    if run is None:
-        return dg.SkipReason("no order date is stale")
-    attempts = attempts_of(context.instance, run.key)
-    if wait := attempts.wait_seconds(time.time()):
-        return dg.SkipReason(f"tried {attempts.ended} times, next attempt in {wait:.0f} s: {run.reason}")
-    return order_dates_request(run, attempts)
+    # A run of gold that failed may have published some of its dates: dashboards do not wait for the others.
+    plans = (plan_clickhouse, plan_order_dates) if last_run_failed(context.instance, KIND) else (plan_order_dates,)
+    reasons = []
+    for planned in plans:
+        try:
+            run = planned(platform)
+        except Exception as error:
+            if not may_pass(error):
+                raise
+            reasons.append(f"{type(error).__name__}: {error}")
+            continue
+        if run is None:
+            continue
+        attempts = attempts_of(context.instance, run.key)
+        if not (wait := attempts.wait_seconds(time.time())):
+            return order_dates_request(run, attempts)
+        reasons.append(f"tried {attempts.ended} times, next attempt in {wait:.0f} s: {run.reason}")
+    return dg.SkipReason("; ".join(dict.fromkeys(reasons)) or "no order date is stale")
 
 
 def order_dates_request(run: OrderDatesRun, attempts: Attempts) -> dg.RunRequest:

@@ -98,11 +98,7 @@ def days_failed(
     failed: Mapping[date, Exception],
 ) -> Iterator[Event]:
     """Records the days that went well, with their check results, and raises `dagster.Failure` for the others."""
-    key = dg.AssetKey(asset)
-    yield from _materializations(key, done)
-    selected = {check.name for check in context.selected_asset_check_keys if check.asset_key == key}
-    for day, result in done.items():
-        yield from _evaluations(context, key, day, {n: o for n, o in result.checks.items() if n in selected})
+    yield from days_recorded(context, asset, done)
     reasons = {day.isoformat(): f"{type(error).__name__}: {error}" for day, error in failed.items()}
     total, named = len(done) + len(failed), "; ".join(f"{day}: {reason}" for day, reason in reasons.items())
     which = f"{len(failed)} of {total} days failed ({named}). The other days stand." if total > 1 else named
@@ -111,6 +107,20 @@ def days_failed(
         metadata=reasons,
         allow_retries=False,
     ) from next(iter(failed.values()))
+
+
+def days_recorded(
+    context: dg.AssetExecutionContext,
+    asset: str,
+    done: Mapping[date, DayResult],
+    refused: Mapping[date, DayResult] | None = None,
+) -> Iterator[Event]:
+    """Records days of a step that is about to fail: those that went well, and the checks of those that did not."""
+    key = dg.AssetKey(asset)
+    yield from _materializations(key, done)
+    selected = {check.name for check in context.selected_asset_check_keys if check.asset_key == key}
+    for day, result in {**done, **(refused or {})}.items():
+        yield from _evaluations(context, key, day, {n: o for n, o in result.checks.items() if n in selected})
 
 
 def _materializations(key: dg.AssetKey, done: Mapping[date, DayResult]) -> Iterator[dg.AssetMaterialization]:
