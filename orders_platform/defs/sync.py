@@ -117,7 +117,7 @@ def _ingest(platform: Platform, runner: _Runner, tables: Collection[str]) -> Map
     while not runner.report.failures:
         unread = _up_to(behind, ends)
         limit = platform.settings.max_records_per_run
-        runs = plan_ingest(unread, behind.merge_only, datetime.now(UTC).date(), limit, behind.heads)
+        runs = plan_ingest(unread, behind.merge_only, datetime.now(UTC).date(), limit, behind.heads, behind.positions)
         if not runs:
             break
         waiting = (sum(each.records for each in unread), behind.merge_only)

@@ -83,6 +83,20 @@ class Ledger:
             _compare(table, snapshot, head)
         return ledger
 
+    @staticmethod
+    def last_decision(table: Table) -> int | None:
+        """The newest snapshot that no load has made: a gap was accepted, dead letters settled, or a foreigner wrote.
+
+        Null where loads are all that is known.
+        """
+        by_id = {snapshot.snapshot_id: snapshot for snapshot in table.metadata.snapshots}
+        snapshot = table.current_snapshot()
+        while snapshot is not None:
+            if snapshot.summary is None or '"ranges"' not in snapshot.summary.additional_properties.get(COMMIT, ""):
+                return snapshot.snapshot_id
+            snapshot = by_id.get(snapshot.parent_snapshot_id) if snapshot.parent_snapshot_id is not None else None
+        return None
+
     @classmethod
     def said_by(cls, table: Table, snapshot: Snapshot) -> Ledger:
         """What the summary of a snapshot says. Raises `LedgerError` if it cannot be read."""

@@ -20,10 +20,12 @@ from orders_platform.defs.location import build_location
 from orders_platform.defs.resources.platform import Platform
 from orders_platform.defs.sync import SyncError, load
 from orders_platform.ingest.backlog import unread
+from orders_platform.ingest.gap_acceptance import accept, open_gap
 from orders_platform.ingest.topics import create_topics
 from orders_platform.lake.audit import mark_audited
 from orders_platform.lake.silver import merge_silver
 from orders_platform.settings import Settings
+from orders_platform_tests.defs.run_keys import RUN_KEY_TAG, is_new
 from orders_platform_tests.ingest.broker_admin import delete_before, make_topic
 from orders_platform_tests.lake.changes import append, contract, order
 
@@ -55,7 +57,7 @@ def topics(no_topics: Settings) -> Settings:
 
 
 def produce(settings: Settings, table: str, count: int) -> None:
-    """Creates rows as Debezium would say it; positions rise with the clock."""
+    """Creates rows as Debezium would say it, without all columns of the contract; positions rise with the clock."""
     producer = Producer(settings.kafka_config)
     for number in range(count):
         position = time.time_ns()
@@ -235,6 +237,112 @@ def test_without_any_topic_the_tick_fails_by_name(
     strange = Settings(_env_file=None, home=settings.home, ports=broker.ports, topic_prefix="nobody")  # type: ignore[call-arg]
     with pytest.raises(Exception, match=r"topic nobody\.public\.\w+ does not exist"):
         tick(instance, strange)
+
+
+def remove(settings: Settings, table: str, count: int, at: int | None = None) -> None:
+    """Deletes rows, for which a key is enough; positions rise with the clock, or from `at` on."""
+    producer = Producer(settings.kafka_config)
+    key = f"{table.removesuffix('s')}_id"
+    for number in range(count):
+        position = time.time_ns() if at is None else at + number
+        source = {"lsn": position, "sequence": json.dumps([str(position), str(position)]), "ts_ms": position // 10**6}
+        row = {key: number}
+        value = {"before": row, "after": None, "source": source, "op": "d", "ts_ms": position // 10**6}
+        topic = f"{settings.topic_prefix}.public.{table}"
+        producer.produce(topic, key=json.dumps(row), value=json.dumps(value), partition=number % 3)
+    assert producer.flush(20) == 0
+
+
+def requests(instance: dg.DagsterInstance, settings: Settings) -> dict[str, dg.RunRequest]:
+    """What a tick asks for, by tables."""
+    result = tick(instance, settings)
+    asked = (result.run_requests or ()) if isinstance(result, dg.SensorResult) else ()
+    names = {
+        ",".join(sorted({key.to_user_string().partition("_")[2] for key in r.asset_selection or ()})): r for r in asked
+    }
+    assert len(names) == len(asked)
+    return names
+
+
+def execute(instance: dg.DagsterInstance, settings: Settings, request: dg.RunRequest) -> bool:
+    """Runs it as the daemon does, which skips a run key that was used."""
+    assert is_new(instance, request.run_key or "")
+    job = build_location(Platform(settings)).resolve_job_def("kafka_to_silver")
+    return job.execute_in_process(
+        {**request.run_config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        instance,
+        request.partition_key,
+        raise_on_error=False,
+        asset_selection=request.asset_selection,
+        tags={**request.tags, RUN_KEY_TAG: request.run_key or ""},
+    ).success
+
+
+def test_a_table_that_fails_in_its_runs_waits_longer_each_time_and_the_others_go_on(
+    instance: dg.DagsterInstance, topics: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records kept coming, each tick planned other ends, and so the table was tried again every few seconds."""
+    remove(topics, "orders", 9)
+    assert execute(instance, topics, requests(instance, topics)["orders"])
+    remove(topics, "orders", 9, at=5)  # PostgreSQL has gone back in time
+    remove(topics, "customers", 9)
+    assert not execute(instance, topics, requests(instance, topics)["customers,orders"])
+    remove(topics, "orders", 9)
+    skipped = tick(instance, topics)
+    assert isinstance(skipped, dg.SkipReason)
+    assert "orders: tried 1 times, next attempt in" in (skipped.skip_message or "")
+    remove(topics, "customers", 9)
+    healthy = requests(instance, topics)
+    assert list(healthy) == ["customers"], "it goes on, without the table that fails"
+    assert execute(instance, topics, healthy["customers"])
+
+    monkeypatch.setattr("orders_platform.defs.automation.run_guard.FIRST_WAIT_SECONDS", 0.0)
+    remove(topics, "customers", 9)
+    assert list(requests(instance, topics)) == ["customers", "orders"]
+    assert not execute(instance, topics, requests(instance, topics)["orders"])
+    monkeypatch.setattr("orders_platform.defs.automation.run_guard.FIRST_WAIT_SECONDS", 300.0)
+    remove(topics, "orders", 9)
+    assert execute(instance, topics, requests(instance, topics)["customers"])
+    skipped = tick(instance, topics)
+    assert isinstance(skipped, dg.SkipReason)
+    assert "orders: tried 2 times" in (skipped.skip_message or "")
+
+    catalog, orders = Platform(topics).catalog, next(each for each in load_contracts() if each.table == "orders")
+    gap = open_gap(topics, catalog, orders)
+    assert gap is not None
+    assert gap.gap is not None
+    accept(topics, catalog, orders, gap.gap.name, reason="restored", by="ann")
+    assert execute(instance, topics, requests(instance, topics)["orders"]), "what was decided is tried at once"
+    assert isinstance(tick(instance, topics), dg.SkipReason)
+
+
+def test_a_table_whose_silver_is_refused_waits_although_bronze_goes_on(
+    instance: dg.DagsterInstance, topics: Settings
+) -> None:
+    """Every run moves bronze's head, so heads do not tell whether the table gets on."""
+    produce(topics, "customers", 20)  # none of them is a customer
+    assert not execute(instance, topics, requests(instance, topics)["customers"])
+    produce(topics, "customers", 20)
+    skipped = tick(instance, topics)
+    assert isinstance(skipped, dg.SkipReason)
+    assert "customers: tried 1 times" in (skipped.skip_message or "")
+
+
+def test_tables_that_one_run_left_behind_are_tried_again_by_one_run(
+    instance: dg.DagsterInstance, topics: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was killed has failed none of its tables."""
+    monkeypatch.setattr("orders_platform.defs.automation.run_guard.FIRST_WAIT_SECONDS", 0.0)
+    remove(topics, "orders", 9)
+    remove(topics, "customers", 9)
+    asked = requests(instance, topics)["customers,orders"]
+    job = build_location(Platform(topics)).resolve_job_def("kafka_to_silver")
+    tags = {**asked.tags, RUN_KEY_TAG: asked.run_key or ""}
+    instance.create_run_for_job(job, tags=tags, status=dg.DagsterRunStatus.FAILURE)
+    again = requests(instance, topics)
+    assert list(again) == ["customers,orders"]
+    assert execute(instance, topics, again["customers,orders"])
+    assert isinstance(tick(instance, topics), dg.SkipReason)
 
 
 def test_without_silver_or_with_clickhouse_down_no_order_date_is_asked_for(

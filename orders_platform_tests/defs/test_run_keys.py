@@ -9,7 +9,7 @@ import pytest
 from orders_platform.defs.automation.behind import LakeState
 from orders_platform.defs.automation.ingest_plan import IngestRun, UnreadDay, plan_ingest
 from orders_platform.defs.automation.kafka_lag import ingest_request
-from orders_platform.defs.automation.run_guard import attempts_of
+from orders_platform.defs.automation.run_guard import attempts_at
 from orders_platform.defs.resources.platform import Platform
 from orders_platform.ingest.offsets import OffsetRange
 from orders_platform.lake.audit import check_silver, mark_audited
@@ -34,7 +34,8 @@ class Daemon:
         self._instance = instance
 
     def request(self, run: IngestRun) -> dg.RunRequest:
-        return ingest_request(run, "why", attempts_of(self._instance, run.key))
+        (attempts,) = {attempts_at(self._instance, table, at) for table, at in run.positions.items()}
+        return ingest_request(run, "why", attempts)
 
     def launch(self, run: IngestRun, status: dg.DagsterRunStatus) -> None:
         request = self.request(run)
@@ -55,7 +56,7 @@ def merge_only(platform: Platform) -> IngestRun:
     """The plan when bronze of orders is complete, and silver is not."""
     state = LakeState.of(platform, ORDERS)
     assert state.silver_is_behind
-    (run,) = plan_ingest([], ("orders",), TODAY, 100, {"orders": state.heads})
+    (run,) = plan_ingest([], ("orders",), TODAY, 100, {"orders": state.heads}, {"orders": state.position})
     return run
 
 
@@ -85,8 +86,9 @@ def test_a_state_that_a_rollback_brings_back_is_worked_on_again(daemon: Daemon, 
     before = platform.catalog.load_table("bronze.orders").metadata.current_snapshot_id
     waiting = [UnreadDay("orders", TODAY, (OffsetRange(0, 2, 3),), 1)]
     for _ in range(2):
-        heads = {"orders": LakeState.of(platform, ORDERS).heads}
-        (run,) = plan_ingest(waiting, (), TODAY, 100, heads)
+        state = LakeState.of(platform, ORDERS)
+        heads = {"orders": state.heads}
+        (run,) = plan_ingest(waiting, (), TODAY, 100, heads, {"orders": state.position})
         daemon.launch(run, dg.DagsterRunStatus.SUCCESS)
         append(settings, platform.catalog, ORDERS, [order(2, "c", 2)])
         assert LakeState.of(platform, ORDERS).heads != heads["orders"]
@@ -98,6 +100,7 @@ def test_a_state_that_a_rollback_brings_back_is_worked_on_again(daemon: Daemon, 
 
 
 def test_the_sixtieth_failure_is_followed_by_another_attempt(daemon: Daemon) -> None:
-    (run,) = plan_ingest([UnreadDay("orders", TODAY, (OffsetRange(0, 2, 3),), 1)], (), TODAY, 100)
+    waiting = [UnreadDay("orders", TODAY, (OffsetRange(0, 2, 3),), 1)]
+    (run,) = plan_ingest(waiting, (), TODAY, 100, {}, {"orders": "here"})
     for _ in range(61):
         daemon.launch(run, dg.DagsterRunStatus.FAILURE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,12 +28,19 @@ class Behind:
     `stopped` are tables that cannot be loaded (their topic is missing, or does not go on as it was loaded, or bronze's
     ledger is gone), with what the error says; the others go on. Silver merges what they have, but not without a ledger.
     `heads`: each table's newest snapshots of bronze and silver, and the one of silver that passed its checks.
+    `positions`: how far each table has come, and what was decided about it. A run that leaves it there has failed it.
     """
 
     unread: tuple[UnreadDay, ...]
     merge_only: tuple[str, ...]
     stopped: Mapping[str, str] = field(default_factory=dict)
     heads: Mapping[str, str] = field(default_factory=dict)
+    positions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def tables(self) -> list[str]:
+        """Tables for which something is to be done, or would be if they could be loaded."""
+        return sorted({*(each.table for each in self.unread if each.records), *self.merge_only, *self.stopped})
 
     @property
     def records(self) -> int:
@@ -43,11 +51,13 @@ class Behind:
         oldest = [each.oldest for each in self.unread if each.oldest is not None and each.records]
         return max(0.0, (now - min(oldest)).total_seconds()) if oldest else 0.0
 
-    def of(self, table: str) -> Behind:
-        """The part of one table."""
+    def of(self, *tables: str) -> Behind:
+        """What can be loaded and merged of some tables."""
         return Behind(
-            tuple(each for each in self.unread if each.table == table),
-            tuple(each for each in self.merge_only if each == table),
+            tuple(each for each in self.unread if each.table in tables),
+            tuple(each for each in self.merge_only if each in tables),
+            heads=self.heads,
+            positions=self.positions,
         )
 
 
@@ -78,6 +88,7 @@ def find_behind(platform: Platform, tables: Collection[str] = ()) -> Behind:
         ),
         {table: f"{type(error).__name__}: {error}" for table, error in stopped.items()},
         {table: state.heads for table, state in lake.items()},
+        {table: state.position for table, state in lake.items()},
     )
 
 
@@ -102,25 +113,33 @@ def _unread(platform: Platform, contract: Contract) -> tuple[UnreadDay, ...] | I
 
 @dataclass(frozen=True)
 class LakeState:
-    """Snapshots of one table's bronze and silver: `applied` is the one of bronze that silver's head was merged from."""
+    """Snapshots of one table's bronze and silver: `applied` is the one of bronze that silver's head was merged from.
+
+    `decided` names what operators have decided about bronze, as snapshots and properties.
+    """
 
     bronze: int | None
     silver: int | None = None
     audited: int | None = None
     applied: str | None = None
+    decided: str = ""
 
     @classmethod
     def of(cls, platform: Platform, contract: Contract) -> LakeState:
+        from orders_platform.ingest.drift import decisions
+        from orders_platform.ingest.ledger import Ledger
         from orders_platform.lake.audit import audited_snapshot
         from orders_platform.lake.commits import head, own_properties
         from orders_platform.lake.silver import BRONZE_SNAPSHOT
 
         bronze, silver = (_table(platform, name) for name in (contract.bronze_table, contract.silver_table))
         loaded, merged = (head(table) if table else None for table in (bronze, silver))
+        accepted = [each["change"] for each in decisions(bronze)] if bronze else []
+        decided = f"{(Ledger.last_decision(bronze) if bronze else None) or ''}{accepted or ''}"
         if silver is None or merged is None:
-            return cls(loaded)
+            return cls(loaded, decided=decided)
         applied = own_properties(silver, merged).get(BRONZE_SNAPSHOT)
-        return cls(loaded, merged, audited_snapshot(silver), applied)
+        return cls(loaded, merged, audited_snapshot(silver), applied, decided)
 
     @property
     def silver_is_behind(self) -> bool:
@@ -133,6 +152,11 @@ class LakeState:
     def heads(self) -> str:
         """For run keys: another text as soon as anything was committed, audited or rolled back."""
         return f"{self.bronze}/{self.silver}/{self.audited}"
+
+    @property
+    def position(self) -> str:
+        """Another text as soon as silver was published or somebody decided something; not when bronze grew alone."""
+        return hashlib.sha256(f"{self.audited}/{self.decided}".encode()).hexdigest()[:20]
 
 
 def _table(platform: Platform, identifier: str) -> Table | None:

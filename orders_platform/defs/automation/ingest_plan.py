@@ -27,7 +27,7 @@ class IngestRun:
     """One run: tables, a contiguous range of days, and for each table up to where to read each partition.
 
     `stopped` are tables that cannot be loaded: their steps fail with the reason, which is what alerts tell of.
-    `heads` says for each table where bronze and silver stood when it was planned.
+    `heads` says for each table where bronze and silver stood when it was planned, `positions` how far it had come.
     """
 
     first_day: date
@@ -36,6 +36,7 @@ class IngestRun:
     merge_only: tuple[str, ...] = ()
     stopped: tuple[str, ...] = ()
     heads: Mapping[str, str] = field(default_factory=dict)
+    positions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def records(self) -> int:
@@ -69,6 +70,7 @@ class IngestRun:
             *(f"merge {table}" for table in sorted(self.merge_only)),
             *(f"stopped {table}" for table in self.stopped),
             *(f"{table} at {head}" for table, head in sorted(self.heads.items())),
+            *(f"{table} come to {position}" for table, position in sorted(self.positions.items())),
         ]
         return hashlib.sha256("\n".join(what).encode()).hexdigest()[:20]
 
@@ -79,12 +81,13 @@ def plan_ingest(
     today: date,
     max_records: int,
     heads: Mapping[str, str] | None = None,
+    positions: Mapping[str, str] | None = None,
 ) -> list[IngestRun]:
     """The runs that carry everything unread, oldest days first; each has one contiguous range of days.
 
     A run reads at most about `max_records`, the same share for every table: what is beyond waits for the next plan.
     Tables whose bronze is complete but whose silver is not (a run died in between) are merged by the last run.
-    `heads`: where each table's bronze and silver stand.
+    `heads`: where each table's bronze and silver stand. `positions`: how far each has come.
     """
     waiting = [each for each in unread if each.records]
     runs = []
@@ -94,11 +97,15 @@ def plan_ingest(
     if merge_only:
         newest = runs.pop() if runs else IngestRun(today, today, {})
         runs.append(replace(newest, merge_only=tuple(sorted(merge_only))))
-    return [replace(run, heads=_of_tables(heads or {}, {*run.ranges, *run.merge_only})) for run in runs]
+    return [
+        replace(run, heads=_of_tables(heads or {}, tables), positions=_of_tables(positions or {}, tables))
+        for run in runs
+        for tables in [{*run.ranges, *run.merge_only}]
+    ]
 
 
-def _of_tables(heads: Mapping[str, str], tables: Collection[str]) -> Mapping[str, str]:
-    return {table: head for table, head in heads.items() if table in tables}
+def _of_tables(texts: Mapping[str, str], tables: Collection[str]) -> Mapping[str, str]:
+    return {table: text for table, text in texts.items() if table in tables}
 
 
 def _run(days: Sequence[UnreadDay], max_records: int) -> IngestRun:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -11,11 +11,11 @@ import dagster as dg
 from orders_platform.defs.automation.behind import Behind, find_behind
 from orders_platform.defs.automation.ingest_plan import IngestRun, plan_ingest
 from orders_platform.defs.automation.run_guard import (
-    ATTEMPT_OF_TAG,
     KIND_TAG,
+    POSITION_TAG,
     REASON_TAG,
     Attempts,
-    attempts_of,
+    attempts_at,
     run_key,
     run_under_way,
 )
@@ -61,25 +61,40 @@ def kafka_lag(
     if reason is None and not behind.stopped:
         waiting = f"{behind.records} unread records, the oldest {behind.age_seconds(now):.1f} s old"
         return _skipped(waiting, observations if observe else [])
-    runs: list[IngestRun] = []
-    if reason is not None:
-        limit = platform.settings.max_records_per_run
-        runs = plan_ingest(behind.unread, behind.merge_only, now.date(), limit, behind.heads)
-    # A run of its own for each table that is stopped: it fails with the reason, and the others with nothing.
-    for table in sorted(behind.stopped):
-        heads = {table: behind.heads[table]}
-        runs.append(IngestRun(now.date(), now.date(), {}, stopped=(table,), heads=heads))
+    attempts = {table: attempts_at(context.instance, table, behind.positions[table]) for table in behind.tables}
     requests, waits = [], []
-    for run in runs:
-        attempts = attempts_of(context.instance, run.key)
-        if wait := attempts.wait_seconds(time.time()):
-            waits.append(f"{run.first_day}: tried {attempts.ended} times, next attempt in {wait:.0f} s")
+    for tables, why, runs in _planned(behind, attempts, platform.settings, now):
+        tried = max((attempts[table] for table in tables), key=lambda each: each.ended)
+        if wait := tried.wait_seconds(time.time()):
+            waits.append(f"{', '.join(tables)}: tried {tried.ended} times, next attempt in {wait:.0f} s")
         else:
-            stops = "; ".join(behind.stopped[table] for table in run.stopped)
-            requests.append(ingest_request(run, stops or reason or "", attempts))
+            requests += [ingest_request(run, why, tried) for run in runs]
     if not requests:
         return _skipped("; ".join(waits), observations if observe else [])
     return dg.SensorResult(run_requests=requests, asset_events=observations)
+
+
+def _planned(
+    behind: Behind, attempts: Mapping[str, Attempts], settings: Settings, now: datetime
+) -> Iterable[tuple[list[str], str, list[IngestRun]]]:
+    """What is due, as tables, why, and their runs.
+
+    One run carries all tables that are behind and get on. Those that a run has left where they were are tried again by
+    themselves, and wait; together with the others that the same run has left behind, since then it may have been the
+    run that failed. A table that is stopped has a run of its own, which fails with the reason.
+    """
+    together: dict[str, list[str]] = {}
+    for table in behind.of(*behind.tables).tables:
+        together.setdefault(attempts[table].last_run, []).append(table)
+    for tables in together.values():
+        part = behind.of(*tables)
+        if why := reason_to_run(part, settings, now):
+            limit = settings.max_records_per_run
+            yield tables, why, plan_ingest(part.unread, part.merge_only, now.date(), limit, part.heads, part.positions)
+    for table in sorted(behind.stopped):
+        heads, positions = {table: behind.heads[table]}, {table: behind.positions[table]}
+        run = IngestRun(now.date(), now.date(), {}, stopped=(table,), heads=heads, positions=positions)
+        yield [table], behind.stopped[table], [run]
 
 
 def first_of_its_minute(context: dg.SensorEvaluationContext, now: float) -> bool:
@@ -114,13 +129,14 @@ def reason_to_run(behind: Behind, settings: Settings, now: datetime) -> str | No
 def ingest_request(run: IngestRun, reason: str, attempts: Attempts) -> dg.RunRequest:
     """Dagster's request of a planned run. A repeated tick makes the same run key, and so no second run."""
     first, last = run.first_day.isoformat(), run.last_day.isoformat()
+    positions = {f"{POSITION_TAG}{table}": position for table, position in run.positions.items()}
     days = {} if first == last else {RANGE_START_TAG: first, RANGE_END_TAG: last}
     return dg.RunRequest(
         run_key=run_key(run.key, attempts),
         run_config=run.config,
         partition_key=first if first == last else None,
         asset_selection=[dg.AssetKey(name) for name in run.assets],
-        tags={KIND_TAG: KIND, REASON_TAG: reason, ATTEMPT_OF_TAG: run.key, **days},
+        tags={KIND_TAG: KIND, REASON_TAG: reason, **positions, **days},
     )
 
 

@@ -2,6 +2,8 @@
 
 Dagster skips a run key that was used for ever, however its run ended. A state of the tables may come back, by a
 rollback or a kill at the same point, so a key names the state and the last run that was made for it.
+Tables are loaded together, and each may fail by itself: their attempts are counted by table and position, so that one
+that does not get on waits longer each time, and the others do not.
 Nothing is requested while a run of the same kind is queued or running, or queues would grow when runs are slow.
 """
 
@@ -14,6 +16,8 @@ import dagster as dg
 KIND_TAG = "orders-platform/kind"
 REASON_TAG = "orders-platform/reason"
 ATTEMPT_OF_TAG = "orders-platform/attempt-of"
+POSITION_TAG = "orders-platform/position-of-"
+"""Followed by a table's name: where the table stood when the run was asked for."""
 
 FIRST_WAIT_SECONDS = 5.0
 LONGEST_WAIT_SECONDS = 600.0
@@ -30,7 +34,8 @@ ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRun
 
 @dataclass(frozen=True)
 class Attempts:
-    """Runs of the same plan that have ended, when the last one did (seconds since 1970), and its id.
+    """Runs of the same plan, or from a table's same position, that have ended; when the last one did (seconds since
+    1970), and its id.
 
     One that went well counts too: the same plan is due again because its state came back, or because nothing moved.
     """
@@ -61,7 +66,16 @@ def last_run_failed(instance: dg.DagsterInstance, kind: str) -> bool:
 
 def attempts_of(instance: dg.DagsterInstance, plan_key: str) -> Attempts:
     """What has been tried of that very plan."""
-    wanted = dg.RunsFilter(tags={ATTEMPT_OF_TAG: plan_key}, statuses=ENDED)
+    return _ended(instance, ATTEMPT_OF_TAG, plan_key)
+
+
+def attempts_at(instance: dg.DagsterInstance, table: str, position: str) -> Attempts:
+    """What has been tried with a table since it came to that position: all of it left the table where it was."""
+    return _ended(instance, f"{POSITION_TAG}{table}", position)
+
+
+def _ended(instance: dg.DagsterInstance, tag: str, value: str) -> Attempts:
+    wanted = dg.RunsFilter(tags={tag: value}, statuses=ENDED)
     newest = instance.get_run_records(wanted, limit=1)
     if not newest:
         return Attempts()
