@@ -11,6 +11,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
 
 from orders_platform.contracts import Contract
+from orders_platform.ingest.ledger_rebuild import NotNeededError, rebuild
 from orders_platform.lake.catalog import open_catalog
 from orders_platform_tests.faults.history import Step
 from orders_platform_tests.faults.player import Player
@@ -43,7 +44,11 @@ def foreign_compaction(player: Player, step: Step) -> None:
 
 
 def compacted_expired_rolled_back(player: Player, step: Step) -> None:
-    """All three to one table of bronze, in an order of the history's own."""
+    """All three to one table of bronze, in an order of the history's own.
+
+    Whoever goes back to the middle of a compaction has a table without rows or ledger: it stops, and the operator does
+    as the error says.
+    """
     player.run(step, LAG)
     contract, catalog = _contract(player, step), open_catalog(player.settings)
     actions = [
@@ -54,6 +59,9 @@ def compacted_expired_rolled_back(player: Player, step: Step) -> None:
     random.Random(step.chance).shuffle(actions)
     for act in actions:
         act()
+    player.run(step, LAG)
+    with suppress(NotNeededError):
+        rebuild(player.settings, catalog, contract)
 
 
 def dashboard_lost(player: Player, step: Step) -> None:
