@@ -1,4 +1,7 @@
-"""A measurement, and how it is taken: each hop in a fresh process, so that its peak memory is its own."""
+"""A measurement, and how it is taken: each hop in a fresh process, so that its peak memory is its own.
+
+The processes are forked from one that has imported what they need, which counts in each one's memory as if it had.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,10 @@ from typing import Any, ParamSpec
 P = ParamSpec("P")
 
 KILOBYTE = 1024
+_PROCESSES = multiprocessing.get_context("forkserver")
+_PROCESSES.set_forkserver_preload(
+    ["clickhouse_connect", "orders_platform.ingest.bronze", "orders_platform.lake.audit", "pyiceberg.io.pyarrow"]
+)
 
 
 @dataclass(frozen=True)
@@ -74,8 +81,8 @@ class Stopwatch:
 
 
 def in_own_process(hop: Callable[P, Timed], *args: P.args, **kwargs: P.kwargs) -> Sample:
-    """Runs a module-level function in a new interpreter. What it raises is raised here."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+    """Runs a module-level function in a process that has done nothing yet. What it raises is raised here."""
+    with ProcessPoolExecutor(1, mp_context=_PROCESSES) as process:
         timed, peak = process.submit(_with_peak, hop, args, kwargs).result()
     return Sample(timed.seconds, peak, timed.figures)
 
