@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from orders_platform.environment import ENV_FILE_VARIABLE
 
@@ -18,6 +19,8 @@ INSTEAD = {
     "AWS_CONFIG_FILE": os.devnull,
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "AWS_EC2_METADATA_DISABLED": "true",
+    # So does PyIceberg's.
+    "PYICEBERG_HOME": str(Path(__file__).parent),
 }
 
 

@@ -29,6 +29,7 @@ IN_THE_FILE = {
     "PYICEBERG_CATALOG__ORDERS__WAREHOUSE": "s3://example.com/warehouse",
     "AWS_ACCESS_KEY_ID": "example.com",
 }
+AT_HOME = "catalog:\n  orders:\n    uri: https://catalog.example.com\n    token: example.com\n"
 SHOW = """
 import json, os
 from pathlib import Path
@@ -53,9 +54,10 @@ def without_isolation() -> dict[str, str]:
 @pytest.mark.parametrize("begin", BEGIN.values(), ids=BEGIN)
 def test_nothing_exported_or_in_an_env_file_is_used(begin: str, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in IN_THE_FILE.items()), "utf-8")
+    (tmp_path / ".pyiceberg.yaml").write_text(AT_HOME, "utf-8")
     done = subprocess.run(
         [sys.executable, "-c", SHOW.format(begin=begin)],
-        env={**without_isolation(), **EXPORTED, "PYTHONPATH": str(ROOT)},
+        env={**without_isolation(), **EXPORTED, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
         cwd=tmp_path,
         capture_output=True,
         text=True,

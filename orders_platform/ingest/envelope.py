@@ -61,27 +61,24 @@ def row_structure(names: Iterable[str]) -> dict[str, str]:
     return dict.fromkeys(names, "JSON")
 
 
-def encodings(schema: str | None) -> dict[str, Encoding]:
-    """What the schema of an envelope says of each column of `after`; empty when there is none or it is unusable."""
+def _parts(schema: str | None) -> list[dict[str, Any]]:
+    """The fields of an envelope, as its schema has them; none when there is no schema or it is unusable."""
     try:
         document = json.loads(schema or "null")
     except ValueError:
-        return {}
-    if not isinstance(document, dict):
-        return {}
-    rows = [field for field in _fields(document) if field.get("field") in ("after", "before")]
+        return []
+    return _fields(document) if isinstance(document, dict) else []
+
+
+def encodings(schema: str | None) -> dict[str, Encoding]:
+    """What the schema of an envelope says of each column of `after`; empty when there is none or it is unusable."""
+    rows = [field for field in _parts(schema) if field.get("field") in ("after", "before")]
     return {str(column["field"]): _encoding(column) for row in rows for column in _fields(row) if "field" in column}
 
 
 def column_types(schema: str | None) -> dict[str, str]:
     """PostgreSQL's type of the columns of `after`, as far as the schema of an envelope tells it without doubt."""
-    try:
-        document = json.loads(schema or "null")
-    except ValueError:
-        return {}
-    if not isinstance(document, dict):
-        return {}
-    after = next((field for field in _fields(document) if field.get("field") == "after"), {})
+    after = next((field for field in _parts(schema) if field.get("field") == "after"), {})
     types = {str(column["field"]): _postgres_type(column) for column in _fields(after) if "field" in column}
     return {name: kind for name, kind in types.items() if kind}
 

@@ -15,6 +15,9 @@ from enum import StrEnum
 from urllib.parse import urlsplit
 
 PIECE_BYTES = 1 << 16
+TURNS_UNTIL_CLOSED = 3
+"""Of the loop, after a transport has been told to close: it tells its protocol, which tells its stream."""
+
 SLOW_DOWN = b'<?xml version="1.0" encoding="UTF-8"?><Error><Code>SlowDown</Code><Message>Reduce</Message></Error>'
 
 
@@ -81,6 +84,8 @@ class StoreProxy:
         for task in connections:
             task.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
+        for _ in range(TURNS_UNTIL_CLOSED):
+            await asyncio.sleep(0)
 
     def _next(self, head: _Head) -> Disturbance | None:
         """What happens to this request."""
@@ -95,13 +100,21 @@ class StoreProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection of a client, request by request: none is sent before the one before it is answered."""
-        server_reader, server_writer = await asyncio.open_connection(*self._target)
+        try:
+            server_reader, server_writer = await asyncio.open_connection(*self._target)
+        except BaseException:
+            writer.transport.abort()
+            raise
         late: list[float] = []
         answers = asyncio.create_task(_pass_answers(server_reader, writer, late))
         try:
             with suppress(asyncio.IncompleteReadError, ConnectionError):
                 while await self._pass_request(reader, writer, server_writer, late):
                     pass
+        except asyncio.CancelledError:  # what was written is cut as well: nobody may be left to read it
+            writer.transport.abort()
+            server_writer.transport.abort()
+            raise
         finally:
             answers.cancel()
             await asyncio.gather(answers, return_exceptions=True)

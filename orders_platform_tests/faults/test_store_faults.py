@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import boto3
@@ -20,13 +20,6 @@ from orders_platform_tests.faults.store_proxy import Disturbance, StoreFault, St
 
 pytestmark = pytest.mark.timeout(600)
 CONTENT = b"content" * 50_000
-
-
-@pytest.fixture
-def proxy(s3_server: Mapping[str, str]) -> Iterator[StoreProxy]:
-    proxy = StoreProxy(s3_server["AWS_ENDPOINT_URL_S3"])
-    yield proxy
-    proxy.close()
 
 
 def _client(s3_server: Mapping[str, str], proxy: StoreProxy, attempts: int = 1, patience: float = 10.0):

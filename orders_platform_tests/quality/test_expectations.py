@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import dagster as dg
 import pytest
 from pyiceberg.catalog import Catalog
@@ -84,3 +86,20 @@ def test_of_many_rows_a_sample_is_validated(
 ) -> None:
     monkeypatch.setattr("orders_platform.quality.expectations.LARGEST_SAMPLE", 10)
     assert check_expectations(copied_shop, catalog, contract_of("orders")).metadata["rows"] == 10
+
+
+@pytest.mark.parametrize(
+    ("installed", "passed", "said"),
+    [(True, True, "does not exist yet"), (False, False, "install orders-platform[quality]")],
+)
+def test_without_rows_or_without_the_library_every_table_has_its_result(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, installed: bool, passed: bool, said: str
+) -> None:
+    if not installed:
+        monkeypatch.setitem(sys.modules, "great_expectations", None)
+    job = build_location(Platform(settings)).resolve_job_def(EXPECTATIONS)
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = job.execute_in_process({"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}, instance)
+    found = run.get_asset_check_evaluations()
+    assert len(found) == 5
+    assert all(each.passed == passed and said in str(each.description) for each in found)
