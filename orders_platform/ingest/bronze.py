@@ -38,7 +38,7 @@ from orders_platform.ingest.staged_file import read, sliced
 from orders_platform.ingest.staging_files import Storage, storage
 from orders_platform.lake.catalog import ensure_table
 from orders_platform.lake.commits import CommitFaults, CommitUnknownError, ConflictError, commit, own_properties
-from orders_platform.lake.duckdb_engine import connect, scan_files_sql, scan_sql, write_files
+from orders_platform.lake.duckdb_engine import connect_alone, scan_files_sql, scan_sql, write_files
 from orders_platform.lake.evolved import in_bronze, settle
 from orders_platform.lake.maintenance import expire_if_due
 from orders_platform.lake.schemas import beyond_sql, bronze_schema
@@ -181,7 +181,7 @@ class _Load:
         ledger, log, slices = self._plan(table)
         places = _places_before(ledger, log, slices)
         first: dict[int, Fall] = {}
-        with connect(self.settings) as con:
+        with connect_alone(self.settings) as con:
             make_history(con)
             known = lambda lsns: f"(FROM {_with_lsn(table, lsns)} UNION ALL BY NAME FROM {HISTORY})"  # noqa: E731
             for rows in self._decoded(con, table, ledger, log, slices, evolving=False):
@@ -233,7 +233,7 @@ class _Load:
         self.place.set_aside(error.name)
 
     def _commit(self, table: Table, ledger: Ledger, log: TopicLog, slices: Sequence[Slice]) -> None:
-        with connect(self.settings) as con:
+        with connect_alone(self.settings) as con:
             ranges = list(flatten(by_partition(each.range for each in slices)))
             files, counts, positions = self._write(con, table, ledger, log, slices)
             ends = {each.partition: each.next for each in ranges}

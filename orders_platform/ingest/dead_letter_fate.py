@@ -25,7 +25,7 @@ from orders_platform.ingest.decoding import RECORDS, Decoder
 from orders_platform.ingest.errors import CommitRefusedError
 from orders_platform.ingest.ledger import COMMIT, TAG, Ledger
 from orders_platform.lake.commits import CommitFaults, CommitUnknownError, ConflictError, commit
-from orders_platform.lake.duckdb_engine import connect, scan_files_sql, write_files
+from orders_platform.lake.duckdb_engine import connect_alone, scan_files_sql, write_files
 from orders_platform.lake.evolved import in_bronze
 from orders_platform.lake.maintenance import expire_if_due
 from orders_platform.settings import Settings
@@ -100,7 +100,7 @@ def _rewritten(settings: Settings, catalog: Catalog, contract: Contract, selecti
     for _ in range(ATTEMPTS):
         table = bronze_table(catalog, contract)
         ledger = Ledger.read(table)
-        with connect(settings) as con:
+        with connect_alone(settings) as con:
             files = _choose(con, table, selection)
             fate = renew(con, table, ledger)
             (settled,) = con.execute("SELECT count(*) FROM settled").fetchall()[0]

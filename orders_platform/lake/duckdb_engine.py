@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from importlib.metadata import distribution
 from pathlib import Path
@@ -34,12 +35,44 @@ from orders_platform.lake.commits import ForeignDeletesError
 from orders_platform.lake.schemas import column_list, duckdb_type, quoted
 from orders_platform.settings import Settings
 
+_SESSION_SETTINGS = "SET TimeZone = 'UTC'; SET enable_progress_bar = false"
 FILE_SIZE_BYTES = 256 * 1024 * 1024
 _EPOCH = date(1970, 1, 1)
 
 
+_shared: dict[tuple[object, ...], duckdb.DuckDBPyConnection] = {}
+_sharing = threading.Lock()
+
+
 def connect(settings: Settings) -> duckdb.DuckDBPyConnection:
-    """A database in memory, which spills to a folder of its own below the home and never downloads anything."""
+    """A session of a database in memory that the process keeps, for queries and temporary tables, views and macros.
+
+    To make a database costs fifteen milliseconds, which the checks of a small run add up; a session costs nothing.
+    Memory and threads are those of the database. It spills to a folder of its own below the home and never downloads
+    anything.
+    """
+    key = (os.getpid(), settings.home, settings.memory_limit, settings.threads, *_remote_properties(settings).items())
+    with _sharing:
+        try:
+            session = _shared[key].cursor()
+            session.execute(_SESSION_SETTINGS)
+        except (KeyError, duckdb.Error):  # none yet, or one that an error of DuckDB's has closed
+            for other in [other for other in _shared if other[0] == os.getpid()]:  # what a fork brought stays untouched
+                del _shared[other]
+            _shared[key] = connect_alone(settings)
+            # A file that is read a second time, by a check of what was written, is read again.
+            _shared[key].execute("SET enable_external_file_cache = false")
+            session = _shared[key].cursor()
+            session.execute(_SESSION_SETTINGS)
+    return session
+
+
+def connect_alone(settings: Settings) -> duckdb.DuckDBPyConnection:
+    """As `connect`, with a database of its own.
+
+    For tables that several cursors read, and for Python functions, which belong to a whole database and die with a
+    session of it.
+    """
     connection = duckdb.connect(":memory:")
     configure(connection, settings)
     return connection
@@ -52,18 +85,23 @@ def configure(connection: duckdb.DuckDBPyConnection, settings: Settings) -> None
     _sweep(spill)
     own = spill / f"duckdb-{os.getpid()}-{uuid4().hex[:8]}"
     for name, value in {
-        "TimeZone": "UTC",
         "memory_limit": settings.memory_limit,
         "threads": settings.threads,
         "temp_directory": str(own),
         "autoinstall_known_extensions": False,
-        "enable_progress_bar": False,
         "preserve_insertion_order": True,
     }.items():
         connection.execute(f"SET {name} = {_literal(value)}")
-    properties = settings.catalog_properties
-    if any(str(place).startswith("s3") for place in (settings.staging, properties.get("warehouse", ""))):
+    connection.execute(_SESSION_SETTINGS)
+    if properties := _remote_properties(settings):
         _use_s3(connection, properties)
+
+
+def _remote_properties(settings: Settings) -> Mapping[str, Any]:
+    """PyIceberg's settings for S3; none where staged files and tables are in folders."""
+    properties = settings.catalog_properties
+    places = (settings.staging, properties.get("warehouse", ""))
+    return properties if any(str(place).startswith("s3") for place in places) else {}
 
 
 def live_files(table: Table, snapshot_id: int | None = None) -> list[DataFile]:

@@ -28,7 +28,7 @@ from orders_platform.lake.commits import (
     own_properties,
     total_rows,
 )
-from orders_platform.lake.duckdb_engine import connect, live_files
+from orders_platform.lake.duckdb_engine import connect_alone, live_files
 from orders_platform.lake.evolved import in_silver, settle
 from orders_platform.lake.incoming import open_incoming
 from orders_platform.lake.increments import increment
@@ -150,7 +150,7 @@ def _merge(settings: Settings, catalog: Catalog, contract: Contract) -> SilverRe
     watermark = datetime.fromisoformat(known[WATERMARK]) if WATERMARK in known else None
     if found.snapshot_id == applied:
         return SilverResult(None, bronze_snapshot=applied, watermark=watermark, rows_in_table=total_rows(silver))
-    with connect(settings) as connection:
+    with connect_alone(settings) as connection:
         state = SilverState(
             contract=contract,
             masking_key=settings.masking_key,

@@ -13,7 +13,7 @@ from orders_platform.contracts import Contract
 from orders_platform.fault_points import FaultPoint
 from orders_platform.lake.catalog import ensure_table
 from orders_platform.lake.commits import PROPERTY_PREFIX, CommitFaults, commit, head, own_properties
-from orders_platform.lake.duckdb_engine import connect, live_files, scan_sql
+from orders_platform.lake.duckdb_engine import connect_alone, live_files, scan_sql
 from orders_platform.lake.evolved import settle
 from orders_platform.lake.incoming import make_winners, open_incoming, winning_rows
 from orders_platform.lake.increments import increment
@@ -69,7 +69,7 @@ def merge_versions(settings: Settings, catalog: Catalog, contract: Contract, bro
     if found.snapshot_id == applied:
         return None
     spec, files = versions_spec(contract), live_files(versions, base)
-    with connect(settings) as connection:
+    with connect_alone(settings) as connection:
         facts = open_incoming(connection, bronze, found)
         make_winners(connection, spec.keys, newest=False)
         select = to_duckdb(versions_select(contract, settings.masking_key))

@@ -17,7 +17,7 @@ from orders_platform.ingest.bronze import bronze_table
 from orders_platform.ingest.decoding import Decoder
 from orders_platform.lake.catalog import open_catalog
 from orders_platform.lake.commits import commit, head
-from orders_platform.lake.duckdb_engine import connect, scan_sql, write_files
+from orders_platform.lake.duckdb_engine import connect_alone, scan_sql, write_files
 from orders_platform.lake.silver import SilverResult, ensure_silver, merge_silver
 from orders_platform.lake.versions import ensure_versions, versions_sql
 from orders_platform.settings import Settings
@@ -65,7 +65,7 @@ class Replay:
         bronze = bronze_table(self.catalog, self.contract)
         results = []
         for portion in portions:
-            with closing(connect(self.settings)) as con:
+            with closing(connect_alone(self.settings)) as con:
                 decoded = Decoder(con, self.contract).decode(portion.records, "topic-id", portion.day)
                 self.late += decoded.late
                 files = write_files(con, bronze, decoded.sql, partition=portion.day)
@@ -87,5 +87,5 @@ class Replay:
         return self._rows(f"SELECT * FROM ({found}) ORDER BY {keys}, valid_from")
 
     def _rows(self, sql: str) -> list[dict[str, Any]]:
-        with closing(connect(self.settings)) as con:
+        with closing(connect_alone(self.settings)) as con:
             return con.execute(sql).to_arrow_table().to_pylist()

@@ -12,9 +12,11 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import nullcontext
 from pathlib import Path
+from queue import SimpleQueue
+from typing import TypeVar
 
 import psycopg
 
@@ -35,6 +37,7 @@ RECORDED_SEED = 7
 CHANGES = 400
 HISTORY_DAYS = 3
 SNAPSHOT_SECONDS = 60.0
+T = TypeVar("T")
 
 
 def take_recording(settings: Settings, seed: int) -> Recording:
@@ -101,7 +104,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=25, help="how many histories (default 25)")
     parser.add_argument("--first", type=int, default=0, help="the first seed (default 0)")
     parser.add_argument("--live", type=int, help="how many of them on live stacks (default: one in ten)")
-    parser.add_argument("--jobs", type=int, default=2, help="how many recorded ones at a time (default 2)")
+    parser.add_argument(
+        "--jobs", type=int, default=2, help="how many recorded ones at a time, beside a live one (default 2)"
+    )
     chosen = parser.parse_args(arguments)
     live = chosen.seeds // 10 if chosen.live is None else chosen.live
     home = Path(tempfile.mkdtemp(prefix="orders platform faults "))
@@ -123,17 +128,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _outcomes(home: Path, seeds: range, live: int, jobs: int) -> Iterator[Outcome | LiveOutcome]:
-    """The last `live` of the seeds on live stacks, the others on a recording and a stack that they share."""
-    recorded = seeds[: len(seeds) - live]
-    if recorded:
-        settings = new_settings(home / "stack")
-        try:
-            up(settings, print)
-            recording = take_recording(settings, RECORDED_SEED)
-            yield from matrix(recorded, recording, settings, home / "evidence", jobs)
-        finally:
-            down(settings, print)
-    yield from live_matrix(seeds[len(recorded) :], home / "evidence")
+    """The last `live` of the seeds on live stacks, beside the others on a recording and a stack that they share."""
+    recorded = len(seeds) - live
+    evidence = home / "evidence"
+    return _as_they_end(
+        _on_a_recording(seeds[:recorded], new_settings(home / "stack"), evidence, jobs) if recorded else (),
+        live_matrix(seeds[recorded:], evidence),
+    )
+
+
+def _on_a_recording(seeds: Sequence[int], settings: Settings, evidence: Path, jobs: int) -> Iterator[Outcome]:
+    try:
+        up(settings, print)
+        recording = take_recording(settings, RECORDED_SEED)
+        yield from matrix(seeds, recording, settings, evidence, jobs)
+    finally:
+        down(settings, print)
+
+
+def _as_they_end(*sources: Iterable[T]) -> Iterator[T]:
+    """What the sources bring, each in a thread of its own. Raises what one of them raises."""
+    brought: SimpleQueue[T | Future[None]] = SimpleQueue()
+
+    def bring(source: Iterable[T]) -> None:
+        for each in source:
+            brought.put(each)
+
+    with ThreadPoolExecutor(len(sources)) as pool:
+        for source in sources:
+            pool.submit(bring, source).add_done_callback(brought.put)
+        left = len(sources)
+        while left:
+            each = brought.get()
+            if isinstance(each, Future):
+                each.result()
+                left -= 1
+            else:
+                yield each
 
 
 if __name__ == "__main__":

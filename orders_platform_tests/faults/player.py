@@ -68,7 +68,7 @@ def play(
     found = []
     try:
         player.prepare()
-        for step, portion in zip(history.steps, recording.portions(history.cuts), strict=True):
+        for step, portion in zip(history.steps, recording.portions(history.cuts, history.moving), strict=True):
             player.play(step, portion, ACTIONS[step.fault])
         found = player.heal()
     except TimeoutError as error:

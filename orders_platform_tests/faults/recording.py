@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from itertools import pairwise
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -20,6 +21,8 @@ from orders_platform.contracts import Contract
 from orders_platform.settings import Settings
 
 READ_SECONDS = 30.0
+EMPTY_FETCH_MS = 10
+"""How long the broker waits for records where there are none: the end of a partition is known only after that."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,27 @@ class Recording:
     state: Mapping[str, Mapping[tuple[Any, ...], Mapping[str, Any]]]
     """Per table, per key: the row as psycopg reads it."""
 
-    def portions(self, cuts: Sequence[float]) -> list[list[Record]]:
-        """The records cut where these shares of them have been written."""
+    def portions(
+        self, cuts: Sequence[float], moving: Callable[[str], Sequence[int]] | None = None
+    ) -> list[list[Record]]:
+        """The records cut where these shares of them have been written.
+
+        `moving`: in which portions records of a table come. The others wait for the next of them; for the last of them
+        none waits.
+        """
         bounds = [int(len(self.records) * share) for share in (0.0, *cuts, 1.0)]
-        return [list(self.records[low:high]) for low, high in pairwise(bounds)]
+        place = _next_move(moving) if moving else lambda _, number: number
+        portions: list[list[Record]] = [[] for _ in pairwise(bounds)]
+        for number, (low, high) in enumerate(pairwise(bounds)):
+            for each in self.records[low:high]:
+                portions[place(each.table, number)].append(each)
+        return portions
+
+
+def _next_move(moving: Callable[[str], Sequence[int]]) -> Callable[[str, int], int]:
+    """Where a table's records of a portion go."""
+    moves = cache(moving)
+    return lambda table, number: next((each for each in moves(table) if each >= number), max(moves(table)))
 
 
 def read_topic(settings: Settings, contract: Contract) -> list[Kept]:
@@ -73,6 +93,7 @@ def read_topic(settings: Settings, contract: Contract) -> list[Kept]:
             "enable.auto.commit": False,
             "isolation.level": "read_committed",
             "enable.partition.eof": True,
+            "fetch.wait.max.ms": EMPTY_FETCH_MS,
         }
     )
     try:

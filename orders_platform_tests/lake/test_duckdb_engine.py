@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import pairwise
 
+import duckdb
 import pytest
 from pyiceberg.catalog import Catalog
 from pyiceberg.schema import Schema
 from pyiceberg.types import DecimalType, LongType, NestedField, StringType
 
+from orders_platform.lake import duckdb_engine
 from orders_platform.lake.catalog import TABLE_PROPERTIES, TableSchemaError, ensure_table, open_catalog
 from orders_platform.lake.commits import commit, head
 from orders_platform.lake.duckdb_engine import connect, live_files, scan_sql, write_files, write_sorted_parts
@@ -147,3 +150,35 @@ def test_two_processes_may_open_a_new_catalog_at_once(settings: Settings) -> Non
     assert len({str(table.metadata.table_uuid) for table in tables}) == 1
     append(settings, open_catalog(settings), contract("orders"), [order(1, "c", 1)])
     assert len(live_files(bronze(open_catalog(settings), contract("orders")))) == 1
+
+
+def test_sessions_of_a_process_see_nothing_of_each_other(settings: Settings) -> None:
+    with connect(settings) as one, connect(settings) as other:
+        one.execute("CREATE TEMP TABLE own AS SELECT 1 AS a; SET TimeZone = 'Asia/Tokyo'")
+        with pytest.raises(duckdb.CatalogException, match="own"):
+            other.execute("FROM own")
+        assert other.execute("SELECT current_setting('TimeZone')").fetchall() == [("UTC",)]
+    with connect(settings) as later, pytest.raises(duckdb.CatalogException, match="own"):
+        later.execute("FROM own")
+
+
+def test_a_database_that_an_error_has_closed_is_opened_anew(settings: Settings) -> None:
+    with connect(settings):
+        for database in duckdb_engine._shared.values():
+            database.close()
+    with connect(settings) as con:
+        assert con.execute("SELECT 1").fetchall() == [(1,)]
+
+
+def test_a_forked_process_has_a_database_of_its_own(settings: Settings) -> None:
+    """Threads of a database do not come along into a fork: its queries would wait for them for ever."""
+    with connect(settings) as con:
+        con.execute("SELECT sum(range) FROM range(1000000)")
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply_async(_sum, (settings,)).get(60) == 499_999_500_000
+
+
+def _sum(settings: Settings) -> int:
+    with connect(settings) as con:
+        (found,) = con.execute("SELECT sum(range) FROM range(1000000)").fetchall()[0]
+    return int(found)
