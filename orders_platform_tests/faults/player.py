@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
@@ -131,17 +132,24 @@ class Player:
     def prepare(self) -> None:
         """Topics whose records carry the times that the history gives them, so that it spans days; a database."""
         self._make_topics()
-        client = clickhouse_connect.get_client(dsn=self._front)
-        client.command(f"CREATE DATABASE IF NOT EXISTS {self.name}")
-        client.close()
+        self._say_to_clickhouse(f"CREATE DATABASE IF NOT EXISTS {self.name}")
         self.settings.home.mkdir(parents=True, exist_ok=True)
 
     def close(self, *, keep: bool) -> None:
-        """Frees what is not in the history's folder; `keep`: it is put there before."""
+        """Frees what is not in the history's folder; `keep`: what was on S3 is put there before."""
         if self.store:
             if keep:
                 self.store.keep(self.folder / "s3")
             self.store.close()
+        for future in self.admin.delete_topics(self.topics).values():
+            with suppress(KafkaException):
+                future.result(READ_SECONDS)
+        self._say_to_clickhouse(f"DROP DATABASE IF EXISTS {self.name}")
+
+    def _say_to_clickhouse(self, command: str) -> None:
+        client = clickhouse_connect.get_client(dsn=self._front)
+        client.command(command)
+        client.close()
 
     @property
     def staged(self) -> tuple[FileSystem, str]:

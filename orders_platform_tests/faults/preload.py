@@ -26,9 +26,19 @@ import orders_platform.defs.sync
 import orders_platform.ingest
 import orders_platform.lake
 import orders_platform.serving
+import orders_platform_tests.faults.matrix
 from orders_platform.lake.gold_models import MANIFEST, PROJECT
 
-__all__ = ["dagster", "dagster_dbt", "dbt", "orders_platform", "pyarrow", "pyiceberg", "sqlglot"]
+__all__ = [
+    "dagster",
+    "dagster_dbt",
+    "dbt",
+    "orders_platform",
+    "orders_platform_tests",
+    "pyarrow",
+    "pyiceberg",
+    "sqlglot",
+]
 
 for package in (orders_platform.ingest, orders_platform.lake, orders_platform.serving):
     for module in iter_modules(package.__path__, f"{package.__name__}."):
