@@ -13,8 +13,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from operator import add
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import clickhouse_connect
 
@@ -42,13 +43,15 @@ def differences(
 
     `earlier`: records that were loaded before the topic lost them.
     """
-    found = ingest_differences(settings, contracts, state, earlier)
+    return ingest_differences(settings, contracts, state, earlier) + published_differences(settings, state)
+
+
+def published_differences(settings: Settings, state: Mapping[str, Rows]) -> list[str]:
+    """Everything in which gold or ClickHouse differ from what they must be."""
     catalog = open_catalog(settings)
     facts = catalog.load_table("gold.fact_orders").scan().to_arrow().to_pylist()
     daily = catalog.load_table("gold.daily_revenue").scan().to_arrow().to_pylist()
-    found += gold_differences(settings, facts, daily, state)
-    found += clickhouse_differences(settings, state)
-    return found
+    return gold_differences(settings, facts, daily, state) + clickhouse_differences(settings, state)
 
 
 def ingest_differences(
@@ -236,14 +239,62 @@ def _order_date(settings: Settings, order: Mapping[str, Any]) -> date:
     return placed.astimezone(settings.time_zone).date()
 
 
-def daily_revenue(settings: Settings, state: Mapping[str, Rows]) -> dict[tuple[date, str, str], tuple[int, Decimal]]:
-    """Orders and revenue per order date, region and currency, from PostgreSQL's rows."""
-    days: dict[tuple[date, str, str], tuple[int, Decimal]] = {}
-    for order in state["orders"].values():
-        region = state["customers"][(order["customer_id"],)]["region"]
-        key = (_order_date(settings, order), region, order["currency"])
-        count, total = days.get(key, (0, Decimal(0)))
-        days[key] = (count + 1, total + revenue(order))
+class Fact(NamedTuple):
+    """An order as gold must have it; `lines` is the number of its line items, `items` what they add up to."""
+
+    order_date: date
+    order_id: int
+    customer_key: int
+    region_key: str
+    status: str
+    currency: str
+    items: int
+    lines: int
+    total: Decimal
+    refunded: Decimal
+    revenue: Decimal
+
+
+class Day(NamedTuple):
+    """What the orders of a date, region and currency add up to."""
+
+    orders: int
+    cancelled_orders: int
+    items: int
+    revenue: Decimal
+    refunded: Decimal
+
+
+def expected_facts(settings: Settings, state: Mapping[str, Rows]) -> list[Fact]:
+    """One an order of PostgreSQL's."""
+    quantities: dict[int, list[int]] = {}
+    for line in state["line_items"].values():
+        quantities.setdefault(line["order_id"], []).append(line["quantity"])
+    return [
+        Fact(
+            _order_date(settings, order),
+            order["order_id"],
+            order["customer_id"],
+            state["customers"][(order["customer_id"],)]["region"],
+            order["status"],
+            order["currency"],
+            sum(quantities.get(order["order_id"], ())),
+            len(quantities.get(order["order_id"], ())),
+            order["total"],
+            order["refunded"],
+            revenue(order),
+        )
+        for order in state["orders"].values()
+    ]
+
+
+def expected_days(facts: Iterable[Fact]) -> dict[tuple[date, str, str], Day]:
+    """By order date, region and currency."""
+    days: dict[tuple[date, str, str], Day] = {}
+    for fact in facts:
+        key = (fact.order_date, fact.region_key, fact.currency)
+        one = Day(1, int(fact.status == "cancelled"), fact.items, fact.revenue, fact.refunded)
+        days[key] = Day(*map(add, days[key], one)) if key in days else one
     return days
 
 
@@ -253,22 +304,15 @@ def gold_differences(
     daily: Sequence[Mapping[str, Any]],
     state: Mapping[str, Rows],
 ) -> list[str]:
-    """One fact an order, on its date, with its revenue; the daily table sums them."""
-    held = Counter((row["order_id"], row["order_date"], row["region_key"], row["revenue"]) for row in facts)
-    wanted = Counter(
-        (
-            order["order_id"],
-            _order_date(settings, order),
-            state["customers"][(order["customer_id"],)]["region"],
-            revenue(order),
-        )
-        for order in state["orders"].values()
-    )
-    days = {(r["order_date"], r["region"], r["currency"]): (r["orders"], r["revenue"]) for r in daily}
+    """One fact an order, with each of its figures; the daily table sums them."""
+    expected = expected_facts(settings, state)
+    held = Counter(Fact(*(row[name] for name in Fact._fields)) for row in facts)
+    wanted = Counter(expected)
+    days = {(r["order_date"], r["region"], r["currency"]): Day(*(r[name] for name in Day._fields)) for r in daily}
     return (
         _named("gold.fact_orders", "orders are missing", (wanted - held).elements())
         + _named("gold.fact_orders", "orders are wrong", (held - wanted).elements())
-        + _day_differences("gold.daily_revenue", days, daily_revenue(settings, state))
+        + _day_differences("gold.daily_revenue", days, expected_days(expected))
         + ([] if len(days) == len(daily) else ["gold.daily_revenue: a day, region and currency is there twice"])
     )
 
@@ -277,12 +321,14 @@ def clickhouse_differences(settings: Settings, state: Mapping[str, Rows]) -> lis
     """ClickHouse shows what PostgreSQL's rows add up to."""
     client = clickhouse_connect.get_client(dsn=settings.clickhouse)
     try:
-        rows = client.query("SELECT order_date, region, currency, orders, revenue FROM daily_revenue").result_rows
+        columns = ", ".join(("order_date", "region", "currency", *Day._fields))
+        rows = client.query(f"SELECT {columns} FROM daily_revenue").result_rows
     finally:
         client.close()
-    days = {(row[0], row[1], row[2]): (row[3], row[4]) for row in rows}
+    days = {tuple(row[:3]): Day(*row[3:]) for row in rows}
     twice = [] if len(days) == len(rows) else ["clickhouse.daily_revenue: a day, region and currency is there twice"]
-    return _day_differences("clickhouse.daily_revenue", days, daily_revenue(settings, state)) + twice
+    expected = expected_days(expected_facts(settings, state))
+    return _day_differences("clickhouse.daily_revenue", days, expected) + twice
 
 
 def _day_differences(layer: str, held: Mapping[Any, Any], wanted: Mapping[Any, Any]) -> list[str]:

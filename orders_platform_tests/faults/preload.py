@@ -1,4 +1,4 @@
-"""What the fork server imports once for all passes: nothing here may start work or open a file.
+"""What the fork server imports and does once for all passes. When it is done no thread may be left, and no file open.
 
 A real run imports most of it when it needs it, which takes longer than what a short pass does with it.
 """
@@ -27,6 +27,7 @@ import orders_platform.ingest
 import orders_platform.lake
 import orders_platform.serving
 import orders_platform_tests.faults.matrix
+from orders_platform.defs.sync import QUIET
 from orders_platform.lake.gold_models import MANIFEST, PROJECT
 
 __all__ = [
@@ -51,7 +52,7 @@ def nothing() -> None:
 
 
 with dagster.DagsterInstance.ephemeral() as instance:
-    dagster.materialize([nothing], instance=instance)
+    dagster.materialize([nothing], instance=instance, run_config=QUIET)
 
 # dbt makes the schemas of its own configuration when it first needs them, in each process anew.
 with tempfile.TemporaryDirectory() as folder:

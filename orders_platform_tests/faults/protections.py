@@ -20,6 +20,9 @@ class Protection(StrEnum):
     READ_COMMITTED = "read-committed"
     FAST_FORWARD = "fast-forward"
     MISSING_LEDGER_IS_AN_ERROR = "missing-ledger-is-an-error"
+    TOPICS_BY_ID = "topics-by-id"
+    ONLY_WHAT_WAS_AUDITED = "only-what-was-audited"
+    GOLD_LOOKED_AT_AGAIN = "gold-looked-at-again"
 
 
 def take_out(protection: Protection) -> None:
@@ -99,6 +102,38 @@ def _take_a_missing_ledger_for_an_empty_one() -> None:
     Ledger.read = staticmethod(read_or_begin)  # type: ignore[method-assign, assignment]
 
 
+def _know_topics_by_name() -> None:
+    """A topic keeps the id that it had when it was first seen."""
+    from dataclasses import replace
+
+    from orders_platform.ingest.kafka_admin import KafkaAdmin
+    from orders_platform.settings import load
+
+    topic = KafkaAdmin.topic
+    home = load().home
+
+    def first_seen(self: KafkaAdmin, name: str) -> Any:
+        log, note = topic(self, name), home / f"{name}.id"
+        if not note.exists():
+            note.write_text(log.topic_id)
+        return replace(log, topic_id=note.read_text())
+
+    KafkaAdmin.topic = first_seen  # type: ignore[method-assign]
+
+
+def _build_from_whatever_silver_holds() -> None:
+    from orders_platform.lake import gold
+    from orders_platform.lake.commits import head
+
+    gold.audited_snapshot = head  # type: ignore[attr-defined]
+
+
+def _show_what_was_read_of_gold() -> None:
+    from orders_platform.serving import daily_revenue
+
+    daily_revenue._overtaken = lambda *_: False
+
+
 def _modules_with(order: tuple[str, ...]) -> list[Any]:
     import sys
 
@@ -120,4 +155,7 @@ _WITHOUT: Mapping[Protection, Callable[[], None]] = {
     Protection.READ_COMMITTED: _read_uncommitted,
     Protection.FAST_FORWARD: _publish_on_whatever_head_there_is,
     Protection.MISSING_LEDGER_IS_AN_ERROR: _take_a_missing_ledger_for_an_empty_one,
+    Protection.TOPICS_BY_ID: _know_topics_by_name,
+    Protection.ONLY_WHAT_WAS_AUDITED: _build_from_whatever_silver_holds,
+    Protection.GOLD_LOOKED_AT_AGAIN: _show_what_was_read_of_gold,
 }

@@ -57,6 +57,14 @@ class Recording:
     state: Mapping[str, Mapping[tuple[Any, ...], Mapping[str, Any]]]
     """Per table, per key: the row as psycopg reads it."""
 
+    def of(self, contracts: Iterable[Contract]) -> Recording:
+        """What there is of these tables."""
+        tables = {contract.table for contract in contracts}
+        return Recording(
+            tuple(each for each in self.records if each.table in tables),
+            {table: rows for table, rows in self.state.items() if table in tables},
+        )
+
     def portions(
         self, cuts: Sequence[float], moving: Callable[[str], Sequence[int]] | None = None
     ) -> list[list[Record]]:

@@ -58,6 +58,8 @@ ALTERED = {
     "gold.daily_revenue": _altered("revenue", Decimal("-0.01")),
 }
 DAMAGES = [
+    ("gold.fact_orders", "with more items", _altered("items", 99)),
+    ("gold.daily_revenue", "with more items", _altered("items", 99)),
     ("bronze.orders", "on another day", _altered("_ingest_day", date(2026, 1, 1))),
     *((table, "altered", alter) for table, alter in ALTERED.items()),
     *((table, "dropped", _dropped) for table in ALTERED),
