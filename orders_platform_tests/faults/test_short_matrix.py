@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from orders_platform.fault_points import FaultPoint
 from orders_platform.settings import Settings
 from orders_platform_tests.faults.history import history
 from orders_platform_tests.faults.player import play
-from orders_platform_tests.faults.recording import Recording
+from orders_platform_tests.faults.recording import Record, Recording
 
 pytestmark = pytest.mark.timeout(600)
 CONTRACTS = load_contracts()
@@ -26,6 +28,24 @@ def test_equal_seeds_make_equal_histories() -> None:
 def test_as_many_seeds_as_there_are_points_kill_a_run_at_each() -> None:
     killed = {step.point for seed in range(len(FaultPoint)) for step in history(seed).steps}
     assert killed >= set(FaultPoint)
+
+
+def test_the_portions_of_a_history_hold_each_record_once_and_in_the_order_of_its_partition(
+    recording: Recording,
+) -> None:
+    def by_log(records: Iterable[Record]) -> dict[tuple[str, int], list[Record]]:
+        logs: dict[tuple[str, int], list[Record]] = {}
+        for each in records:
+            logs.setdefault((each.table, each.partition), []).append(each)
+        return logs
+
+    for seed in range(20):
+        played = history(seed)
+        portions = recording.portions(played.cuts, played.moving)
+        assert by_log(chain.from_iterable(portions)) == by_log(recording.records)
+        for table in recording.state:
+            moved = {i for i, portion in enumerate(portions) if any(each.table == table for each in portion)}
+            assert moved <= set(played.moving(table))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
