@@ -111,10 +111,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     live = chosen.seeds // 10 if chosen.live is None else chosen.live
     home = Path(tempfile.mkdtemp(prefix="orders platform faults "))
     home.chmod(0o755)
-    started, kinds, failed = time.monotonic(), Counter[str](), list[str]()
+    started, kinds, ends, failed = time.monotonic(), Counter[str](), Counter[tuple[str, str]](), list[str]()
     for outcome in _outcomes(home, range(chosen.first, chosen.first + chosen.seeds), live, chosen.jobs):
         kinds.update(outcome.history.kinds)
-        print(f"{'FAILED' if outcome.differences else 'ok'} {outcome.seconds} s {outcome.history}", flush=True)
+        ended = [_end(each) for each in outcome.ends]
+        ends.update(ended)
+        word, codes = "FAILED" if outcome.differences else "ok", " ".join(code for _, code in ended)
+        print(f"{word} {outcome.seconds} s {outcome.history} | ended with {codes}", flush=True)
         if outcome.differences:
             seed, of_live = outcome.history.seed, isinstance(outcome, LiveOutcome)
             failed.append(f"{'live ' if of_live else ''}{seed}")
@@ -123,8 +126,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"  again: make faults SEEDS=1 FIRST={seed} ARGS=--live={int(of_live)}", flush=True)
     print(f"\n{chosen.seeds} histories, {len(failed)} failed {failed}, {time.monotonic() - started:.0f} s")
     for kind, count in sorted(kinds.items()):
-        print(f"  {count:5} {kind}")
+        codes = ", ".join(f"{code}: {n}" for (of, code), n in sorted(ends.items()) if of == kind)
+        print(f"  {count:5} {kind}; its runs ended with {codes}")
     return 1 if failed else 0
+
+
+def _end(said: str) -> tuple[str, str]:
+    """The fault, and the exit code of the run that it happened to: -9 is a death, 1 a run that failed."""
+    return said.split(" ")[0].split(":")[0].rstrip(","), said.rpartition(": ")[2].split(" ")[0]
 
 
 def _outcomes(home: Path, seeds: range, live: int, jobs: int) -> Iterator[Outcome | LiveOutcome]:
