@@ -58,6 +58,11 @@ ALTERED = {
     "gold.daily_revenue": _altered("revenue", Decimal("-0.01")),
 }
 DAMAGES = [
+    ("bronze.orders", "after another commit", _altered("_commit_pos", 1)),
+    ("bronze.customers", "of a later epoch", _altered("_epoch", 9)),
+    ("silver.customers_versions", "of another region", _altered("region", "XX")),
+    ("silver.customers_versions", "in clear text", _altered("email", "somebody@example.com")),
+    ("silver.customers_versions", "deleted", _altered("_deleted", True)),
     ("gold.fact_orders", "with more items", _altered("items", 99)),
     ("gold.daily_revenue", "with more items", _altered("items", 99)),
     ("bronze.orders", "on another day", _altered("_ingest_day", date(2026, 1, 1))),

@@ -17,7 +17,8 @@ from orders_platform.settings import Settings
 from orders_platform_tests.faults import kafka_faults, table_faults
 from orders_platform_tests.faults.history import Fault, Step
 from orders_platform_tests.faults.matrix import HISTORY_DAYS
-from orders_platform_tests.faults.oracle import ingest_differences, published_differences
+from orders_platform_tests.faults.oracle_ingest import ingest_differences
+from orders_platform_tests.faults.oracle_published import published_differences
 from orders_platform_tests.faults.player import Player
 from orders_platform_tests.faults.protections import Protection
 from orders_platform_tests.faults.recording import Recording, read_topic
