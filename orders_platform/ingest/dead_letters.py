@@ -99,7 +99,7 @@ class Selection:
 def list_dead_letters(
     settings: Settings, catalog: Catalog, contract: Contract, selection: Selection = Selection(), limit: int = 100
 ) -> list[DeadLetter]:
-    """Dead letters of a table by day, partition and offset, newest first."""
+    """Dead letters of a table by day, partition and offset, newest first; where a topic was made anew, by Kafka's time."""
     table = _table(catalog, contract)
     if table is None:
         return []
@@ -110,7 +110,7 @@ def list_dead_letters(
                        _error.error_class, _error.message, _error.contract_version, _raw.key, _raw.value, _raw.headers,
                        _discarded.reason, _discarded."by", _discarded."at"
             FROM {scan_files_sql(table, dead_letter_files(table))} WHERE {where}
-            ORDER BY _ingest_day DESC, _kafka_partition, _kafka_offset DESC LIMIT {int(limit)}""",
+            ORDER BY _ingest_day DESC, _kafka_partition, _kafka_offset DESC, _kafka_ts DESC LIMIT {int(limit)}""",
             values,
         ).fetchall()
     topic = contract.topic(settings.topic_prefix)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import dagster as dg
@@ -19,11 +19,13 @@ from orders_platform.ingest.dead_letter_fate import discard, replay
 from orders_platform.ingest.dead_letter_limit import check_dead_letters
 from orders_platform.ingest.dead_letters import Selection, count_dead_letters, list_dead_letters, show_dead_letter
 from orders_platform.ingest.errors import TooManyDeadLettersError
+from orders_platform.ingest.gap_acceptance import accept, open_gap
 from orders_platform.ingest.ledger import Ledger
 from orders_platform.ingest.silver_gate import refuse_unfit
 from orders_platform.lake.audit import check_silver, mark_audited
 from orders_platform.lake.silver import merge_silver
 from orders_platform.settings import Settings
+from orders_platform_tests.ingest.broker_admin import drop_topic, make_topic
 from orders_platform_tests.ingest.events import Record, change, contract, moment, produce
 from orders_platform_tests.ingest.loads import assert_sound, ingest, rows
 from orders_platform_tests.lake.changes import silver_rows
@@ -84,6 +86,31 @@ def test_a_dead_letter_says_all_that_is_known_of_the_record(letters: Settings, t
 )
 def test_lists_are_filtered(letters: Settings, catalog: Catalog, selection: Selection, offsets: list[int]) -> None:
     assert [each.offset for each in list_dead_letters(letters, catalog, contract(), selection)] == offsets
+
+
+def test_of_one_offset_of_a_topic_made_anew_the_newest_letter_is_shown(
+    letters: Settings, topic: str, catalog: Catalog
+) -> None:
+    """Three logs on one day, whichever of their files a scan meets first."""
+    assert show_at(letters, catalog, 3) == moment(DAY)
+    for minute in (2, 1):
+        drop_topic(letters, topic)
+        make_topic(letters)
+        produce(letters, topic, [Record(b"{", b"{}", 0, moment(DAY, minute=minute))] * 4)
+        stops = open_gap(letters, catalog, contract())
+        assert stops is not None
+        assert stops.gap is not None
+        accept(letters, catalog, contract(), stops.gap.name, reason="made anew", by="ann")
+        ingest(letters, DAY)
+        assert show_at(letters, catalog, 3) == moment(DAY, minute=2), "the newest by Kafka's clock"
+    found = list_dead_letters(letters, catalog, contract(), Selection(offset=3))
+    assert [letter.timestamp.minute for letter in found] == [2, 1, 0]
+
+
+def show_at(settings: Settings, catalog: Catalog, offset: int) -> datetime:
+    letter = show_dead_letter(settings, catalog, contract(), 0, offset)
+    assert letter is not None
+    return letter.timestamp
 
 
 def test_what_fails_again_stays_with_the_reason_of_now_and_replaying_twice_changes_nothing(
