@@ -72,6 +72,19 @@ def test_a_pass_over_what_is_done_runs_nothing(foreign: Settings) -> None:
     assert sync(foreign).runs == 0
 
 
+def test_a_day_that_is_wrong_in_clickhouse_alone_is_loaded_again_by_one_run(foreign: Settings) -> None:
+    """Gold is up to date: nothing of it is built again."""
+    with open_client(foreign) as client:
+        client.command(f"ALTER TABLE daily_revenue DROP PARTITION {PLACED[:10].replace('-', '')}")
+    assert revenue(foreign) == 0
+    said: list[str] = []
+    report = sync(foreign, said.append)
+    assert (report.runs, report.hops["gold"].rows, report.hops["clickhouse"].rows) == (1, 0, 1)
+    assert said == ["1 order dates stale in ClickHouse: 2026-05-20"]
+    assert revenue(foreign) == Decimal("12.50")
+    assert sync(foreign).runs == 0
+
+
 def test_topics_that_are_not_there_are_named_and_nothing_runs(foreign: Settings, tmp_path: Path) -> None:
     nobody = Settings(_env_file=None, home=tmp_path, ports=foreign.ports, topic_prefix="nobody")  # type: ignore[call-arg]
     with pytest.raises(TopicMissingError, match=r"nobody\.public\."):
