@@ -99,7 +99,7 @@ class Selection:
 def list_dead_letters(
     settings: Settings, catalog: Catalog, contract: Contract, selection: Selection = Selection(), limit: int = 100
 ) -> list[DeadLetter]:
-    """Dead letters of a table by day, partition and offset, newest first; where a topic was made anew, by Kafka's time."""
+    """Dead letters of a table by day, partition and offset, and by Kafka's time in a topic made anew, newest first."""
     table = _table(catalog, contract)
     if table is None:
         return []
