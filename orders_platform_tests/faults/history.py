@@ -48,6 +48,7 @@ class Fault(StrEnum):
     PARTITIONS_INCREASED = "partitions-increased"
     TOPIC_RECREATED = "topic-recreated"
     RECORDS_DELETED = "records-deleted"
+    RECORDS_EXPIRED = "records-expired"
     MIDNIGHT_IN_A_RUN = "midnight-in-a-run"
 
 

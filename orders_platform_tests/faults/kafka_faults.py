@@ -7,10 +7,12 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from itertools import chain
 
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import Producer
 from confluent_kafka.admin import NewPartitions
 
+from orders_platform.ingest.errors import RecordsExpiredError, TopicRecreatedError
 from orders_platform_tests.faults.clock_faults import Midnight
 from orders_platform_tests.faults.history import Step
 from orders_platform_tests.faults.player import PARTITIONS, Player
@@ -73,8 +75,20 @@ def topic_recreated(player: Player, step: Step, portion: Sequence[Record]) -> No
     player.remember(step)
     player.make_topics_anew()
     player.write(portion[half:])
+    player.stop_and_accept(step, TopicRecreatedError)
     player.run(step, LAG)
-    player.run(step, Work(Kind.GAPS_ACCEPTED))
+
+
+def records_expired(player: Player, step: Step, portion: Sequence[Record]) -> None:
+    """Retention takes records that nobody has read. It is noticed and accepted, and the shop sends them again."""
+    player.write(portion[:1])  # a table of which nothing was read has nothing to miss
+    player.remember(step)
+    player.write(portion[1:])
+    tables = {each.table for each in portion[1:]}
+    player.delete_records({(table, partition): -1 for table in tables for partition in range(player.partitions)})
+    if any(kept.record.table in tables for kept in chain.from_iterable(player.earlier.values())):
+        player.stop_and_accept(step, RecordsExpiredError)
+    player.write(portion[1:])
     player.run(step, LAG)
 
 
@@ -84,14 +98,7 @@ def records_deleted(player: Player, step: Step, portion: Sequence[Record]) -> No
     player.write(portion[:half])
     ends = {(kept.record.table, kept.record.partition): kept.offset for kept in player.remember(step)}
     share = step.chance % 3 / 2
-    below = [
-        TopicPartition(topic, partition, int(ends[contract.table, partition] * share) + 1)
-        for contract, topic in zip(player.contracts, player.topics, strict=True)
-        for partition in range(player.partitions)
-        if (contract.table, partition) in ends
-    ]
-    for future in player.admin.delete_records(below).values():
-        future.result(timeout=30)
+    player.delete_records({place: int(offset * share) + 1 for place, offset in ends.items()})
     player.write(portion[half:])
     player.run(step, LAG)
 

@@ -21,6 +21,7 @@ from confluent_kafka.admin import AdminClient
 
 from orders_platform.contracts import Contract
 from orders_platform.defs.repair import repair
+from orders_platform.ingest.errors import PositionFellError, RecordsExpiredError
 from orders_platform.settings import Settings
 from orders_platform.stack import down, status, up, wait_until_captured
 from orders_platform.stack.connect_rest import ConnectRest
@@ -32,6 +33,7 @@ from orders_platform_tests.faults.live_faults import Backup, without_exactly_onc
 from orders_platform_tests.faults.live_history import LiveFault, LiveHistory
 from orders_platform_tests.faults.oracle import differences
 from orders_platform_tests.faults.passes import Pass
+from orders_platform_tests.faults.player import noted
 from orders_platform_tests.faults.recording import Kept, read_state, read_topic
 from orders_platform_tests.faults.work import Kind, Work
 
@@ -57,14 +59,13 @@ def play_live(history: LiveHistory, settings: Settings, contracts: Sequence[Cont
     """Plays a live history on a stack with these settings, which it starts and stops."""
     started = time.monotonic()
     player = LivePlayer(history, settings, contracts, folder)
-    try:
+    found: list[str] = []
+    with noted(found):
         player.prepare()
         for fault in history.faults:
             player.play(fault)
-        found = player.heal()
-    except (TimeoutError, psycopg.OperationalError) as error:
-        found = [str(error)]
-    finally:
+        found += player.heal()
+    with noted(found):
         down(settings, player.say)
     return LiveOutcome(history, found, round(time.monotonic() - started, 1), player.log, player.ends)
 
@@ -83,6 +84,9 @@ class LivePlayer:
             **ports,
         }
         self._earlier: dict[str, list[Kept]] = {}
+        self._restored = False
+        self._unheard: list[str] = []
+        """What should have stopped a run, and has not."""
         self.log = folder / "passes.log"
         self.ends: list[str] = []
 
@@ -145,7 +149,8 @@ class LivePlayer:
             codes.append(Pass(self._environment, self.log).wait())
             if codes[-1] == 0:
                 state = read_state(self._settings.postgres, self._contracts)
-                return differences(self._settings, self._contracts, state, self._earlier)
+                found = differences(self._settings, self._contracts, state, self._earlier, restored=self._restored)
+                return self._unheard + found
         return [f"the platform did not catch up when all was well: passes ended with {codes}, see {self.log}"]
 
     @contextmanager
@@ -221,7 +226,7 @@ class LivePlayer:
             [TopicPartition(topic, p, -1) for topic in topics for p in range(3)]
         ).values():
             future.result(timeout=30)
-        self.ends.append(f"records are lost: {Pass(self._environment, self.log, LAG).wait()}")
+        self._stops("records are lost", RecordsExpiredError)
         self._accept_gaps()
         for contract in self._contracts:
             repair(self._settings, contract, "the matrix", self.say)
@@ -239,8 +244,17 @@ class LivePlayer:
         with self._shop():
             pass
         wait_until_captured(self._settings)
-        self.ends.append(f"PostgreSQL is restored: {Pass(self._environment, self.log, LAG).wait()}")
+        self._stops("PostgreSQL is restored", PositionFellError)
+        self._restored = True
         self._accept_gaps()
+
+    def _stops(self, after: str, error: type[Exception]) -> None:
+        """A run that must stop with this error."""
+        before = len(self.log.read_text())
+        code = Pass(self._environment, self.log, LAG).wait()
+        self.ends.append(f"{after}: {code}")
+        if code != 1 or error.__name__ not in self.log.read_text()[before:]:
+            self._unheard.append(f"{after}: the run ended with {code} and said nothing of a {error.__name__}")
 
     def _accept_gaps(self) -> None:
         accepted = Pass(self._environment, self.log, Work(Kind.GAPS_ACCEPTED)).wait()

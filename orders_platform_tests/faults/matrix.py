@@ -37,6 +37,7 @@ RECORDED_SEED = 7
 CHANGES = 400
 HISTORY_DAYS = 3
 SNAPSHOT_SECONDS = 60.0
+RECORDING = "recording.pickle"
 T = TypeVar("T")
 
 
@@ -105,14 +106,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=0, help="the first seed (default 0)")
     parser.add_argument("--live", type=int, help="how many of them on live stacks (default: one in ten)")
     parser.add_argument(
+        "--recording", type=Path, help="one that an earlier call has kept (default: a new one is taken)"
+    )
+    parser.add_argument(
         "--jobs", type=int, default=2, help="how many recorded ones at a time, beside a live one (default 2)"
     )
     chosen = parser.parse_args(arguments)
     live = chosen.seeds // 10 if chosen.live is None else chosen.live
+    seeds = range(chosen.first, chosen.first + chosen.seeds)
     home = Path(tempfile.mkdtemp(prefix="orders platform faults "))
     home.chmod(0o755)
     started, kinds, ends, failed = time.monotonic(), Counter[str](), Counter[tuple[str, str]](), list[str]()
-    for outcome in _outcomes(home, range(chosen.first, chosen.first + chosen.seeds), live, chosen.jobs):
+    for outcome in _outcomes(home, seeds, live, chosen.jobs, chosen.recording):
         kinds.update(outcome.history.kinds)
         ended = [_end(each) for each in outcome.ends]
         ends.update(ended)
@@ -123,11 +128,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             failed.append(f"{'live ' if of_live else ''}{seed}")
             print("  " + "\n  ".join([*outcome.ends, *outcome.differences]))
             print(f"  evidence: {outcome.log.parent}")
-            print(f"  again: make faults SEEDS=1 FIRST={seed} ARGS=--live={int(of_live)}", flush=True)
+            of_what = "--live=1" if of_live else f"--live=0 --recording='{home / RECORDING}'"
+            print(f'  again: make faults SEEDS=1 FIRST={seed} ARGS="{of_what}"', flush=True)
     print(f"\n{chosen.seeds} histories, {len(failed)} failed {failed}, {time.monotonic() - started:.0f} s")
     for kind, count in sorted(kinds.items()):
         codes = ", ".join(f"{code}: {n}" for (of, code), n in sorted(ends.items()) if of == kind)
         print(f"  {count:5} {kind}; its runs ended with {codes}")
+    if not failed:
+        shutil.rmtree(home)
     return 1 if failed else 0
 
 
@@ -136,21 +144,25 @@ def _end(said: str) -> tuple[str, str]:
     return said.split(" ")[0].split(":")[0].rstrip(","), said.rpartition(": ")[2].split(" ")[0]
 
 
-def _outcomes(home: Path, seeds: range, live: int, jobs: int) -> Iterator[Outcome | LiveOutcome]:
+def _outcomes(
+    home: Path, seeds: range, live: int, jobs: int, recording: Path | None = None
+) -> Iterator[Outcome | LiveOutcome]:
     """The last `live` of the seeds on live stacks, beside the others on a recording and a stack that they share."""
     recorded = len(seeds) - live
     evidence = home / "evidence"
     return _as_they_end(
-        _on_a_recording(seeds[:recorded], new_settings(home / "stack"), evidence, jobs) if recorded else (),
+        _on_a_recording(seeds[:recorded], home, recording, jobs) if recorded else (),
         live_matrix(seeds[recorded:], evidence),
     )
 
 
-def _on_a_recording(seeds: Sequence[int], settings: Settings, evidence: Path, jobs: int) -> Iterator[Outcome]:
+def _on_a_recording(seeds: Sequence[int], home: Path, kept: Path | None, jobs: int) -> Iterator[Outcome]:
+    settings = new_settings(home / "stack")
     try:
         up(settings, print)
-        recording = take_recording(settings, RECORDED_SEED)
-        yield from matrix(seeds, recording, settings, evidence, jobs)
+        recording = Recording.load(kept) if kept else take_recording(settings, RECORDED_SEED)
+        recording.save(home / RECORDING)
+        yield from matrix(seeds, recording, settings, home / "evidence", jobs)
     finally:
         down(settings, print)
 

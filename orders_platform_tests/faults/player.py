@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+import traceback
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
@@ -14,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import clickhouse_connect
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from pyarrow.fs import FileSystem, LocalFileSystem
 
@@ -66,17 +67,28 @@ def play(
 
     started = time.monotonic()
     player = Player(history.seed, recording, shared, contracts, folder, history.days, server)
-    found = []
-    try:
+    found: list[str] = []
+    with noted(found):
         player.prepare()
         for step, portion in zip(history.steps, recording.portions(history.cuts, history.moving), strict=True):
             player.play(step, portion, ACTIONS[step.fault])
-        found = player.heal()
-    except TimeoutError as error:
-        found = [str(error)]
-    finally:
-        player.close(keep=bool(found))
+        found += player.heal()
+    with noted(found):
+        if found:
+            player.keep()
+        player.close()
     return Outcome(history, found, round(time.monotonic() - started, 1), player.log, player.ends)
+
+
+@contextmanager
+def noted(found: list[str]) -> Iterator[None]:
+    """Whatever a history meets is what is found of it, and ends no other."""
+    try:
+        yield
+    except TimeoutError as error:
+        found.append(str(error))
+    except Exception:  # noqa: BLE001 the failure of a part says as much as a wrong table
+        found.append(traceback.format_exc())
 
 
 class Player:
@@ -119,8 +131,10 @@ class Player:
         self.earlier: dict[str, list[Kept]] = {}
         """What the topics held before they lost it, per table."""
         self.partitions = PARTITIONS
-        self.made_anew = False
-        """Whether topics were deleted and made again: a table that is rolled back to before that stops once more."""
+        self.accepts = False
+        """Whether a gap was accepted: a table that is rolled back to before that stops once more."""
+        self.unheard: list[str] = []
+        """What should have stopped a run, and has not."""
         self.after_next_write: list[Callable[[], object]] = []
         """What waits for the next portion: a transaction that stays open until then."""
         self.place: Callable[[Record], Record] = lambda record: record
@@ -135,11 +149,23 @@ class Player:
         self._say_to_clickhouse(f"CREATE DATABASE IF NOT EXISTS {self.name}")
         self.settings.home.mkdir(parents=True, exist_ok=True)
 
-    def close(self, *, keep: bool) -> None:
-        """Frees what is not in the history's folder; `keep`: what was on S3 is put there before."""
+    def keep(self) -> None:
+        """Puts what is not in the history's folder there: topics, ClickHouse's table, and what was on S3."""
         if self.store:
-            if keep:
-                self.store.keep(self.folder / "s3")
+            self.store.keep(self.folder / "s3")
+        with (self.folder / "topics.jsonl").open("w", encoding="utf-8") as file:
+            for contract in self.contracts:
+                for kept in read_topic(self.settings, contract):
+                    file.write(kept.as_json() + "\n")
+        client = clickhouse_connect.get_client(dsn=self.settings.clickhouse)
+        (self.folder / "daily_revenue.tsv").write_bytes(
+            client.raw_query("SELECT * FROM daily_revenue", fmt="TSVWithNames")
+        )
+        client.close()
+
+    def close(self) -> None:
+        """Frees what is not in the history's folder."""
+        if self.store:
             self.store.close()
         for future in self.admin.delete_topics(self.topics).values():
             with suppress(KafkaException):
@@ -174,7 +200,6 @@ class Player:
         for future in self.admin.delete_topics(self.topics).values():
             future.result(READ_SECONDS)
         self._make_topics()
-        self.made_anew = True
 
     @cached_property
     def admin(self) -> AdminClient:
@@ -196,10 +221,10 @@ class Player:
         codes = []
         for _ in range(HEALING_PASSES):
             codes.append(self.start().wait())
-            if codes[-1] and self.made_anew:
+            if codes[-1] and self.accepts:
                 self.start(Work(Kind.GAPS_ACCEPTED)).wait()
             if codes[-1] == 0:
-                return differences(self.settings, self.contracts, self._recording.state, self.earlier)
+                return self.unheard + differences(self.settings, self.contracts, self._recording.state, self.earlier)
         return [f"the platform did not catch up when all was well: passes ended with {codes}, see {self.log}"]
 
     def remember(self, step: Step) -> list[Kept]:
@@ -230,6 +255,22 @@ class Player:
         code = self.start(work or Work(Kind.LAG_SENSOR)).wait()
         self.ended(step, code)
         return code
+
+    def stop_and_accept(self, step: Step, error: type[Exception]) -> None:
+        """A run that must stop with this error, and what an operator does then."""
+        before = len(self.log.read_text())
+        code = self.run(step)
+        if code != 1 or error.__name__ not in self.log.read_text()[before:]:
+            self.unheard.append(f"{step}: the run ended with {code} and said nothing of a {error.__name__}")
+        self.accepts = True
+        self.run(step, Work(Kind.GAPS_ACCEPTED))
+
+    def delete_records(self, ends: Mapping[tuple[str, int], int]) -> None:
+        """Retention takes what is before these offsets, by table and partition; -1 is everything."""
+        topics = {contract.table: contract.topic(self.settings.topic_prefix) for contract in self.contracts}
+        below = [TopicPartition(topics[table], partition, end) for (table, partition), end in ends.items()]
+        for future in self.admin.delete_records(below).values():
+            future.result(timeout=READ_SECONDS)
 
     def ended(self, step: Step, code: int, how: str = "") -> None:
         self.ends.append(f"{step}: {code}" + (f" ({how})" if how else ""))

@@ -141,5 +141,6 @@ ACTIONS: Mapping[Fault, Action] = {
     Fault.PARTITIONS_INCREASED: kafka_faults.partitions_increased,
     Fault.TOPIC_RECREATED: kafka_faults.topic_recreated,
     Fault.RECORDS_DELETED: kafka_faults.records_deleted,
+    Fault.RECORDS_EXPIRED: kafka_faults.records_expired,
     Fault.MIDNIGHT_IN_A_RUN: kafka_faults.midnight_in_a_run,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +12,7 @@ from decimal import Decimal
 from functools import cache
 from itertools import pairwise
 from operator import itemgetter
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg
@@ -48,6 +50,14 @@ class Kept(NamedTuple):
     def place(self) -> tuple[str, int, int]:
         return self.log_id, self.record.partition, self.offset
 
+    def as_json(self) -> str:
+        """All of it, as a line to be read by a person."""
+        r = self.record
+        headers = {name: value.decode() for name, value in r.headers}
+        key, value = (part and part.decode() for part in (r.key, r.value))
+        place = {"table": r.table, "log_id": self.log_id, "partition": r.partition, "offset": self.offset}
+        return json.dumps({**place, "timestamp": self.timestamp, "headers": headers, "key": key, "value": value})
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -64,6 +74,16 @@ class Recording:
             tuple(each for each in self.records if each.table in tables),
             {table: rows for table, rows in self.state.items() if table in tables},
         )
+
+    def save(self, file: Path) -> None:
+        """Keeps it for another run: what Debezium writes of the same shop has other positions and times."""
+        file.write_bytes(pickle.dumps(self))
+
+    @classmethod
+    def load(cls, file: Path) -> Recording:
+        """What `save` has kept."""
+        kept: Recording = pickle.loads(file.read_bytes())
+        return kept
 
     def portions(
         self, cuts: Sequence[float], moving: Callable[[str], Sequence[int]] | None = None
