@@ -51,15 +51,25 @@ def accept_(
     table: Annotated[str, typer.Argument(help="The table, such as `orders`.")],
     change: Annotated[str, typer.Argument(help="The change, exactly as the error names it.")],
     reason: Annotated[str, typer.Option(help="Why loading may go on; kept with the table.")],
+    by: Annotated[str | None, typer.Option(help="Who decides; by default, the user of this machine.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Go on with a table that stopped because the shop has altered it.
 
+    Accepts exactly the change that is named, if it is what stops the table now.
+
     Example: `orders-platform drift accept orders 'columns:-fax+email' --reason 'fax dropped, email is new'`
     """
-    from orders_platform.ingest.bronze import bronze_table
-    from orders_platform.ingest.drift import accept
+    from orders_platform.ingest.drift_acceptance import accept
     from orders_platform.lake.catalog import open_catalog
 
+    settings = load()
     (contract,) = contracts_of(table)
-    accept(bronze_table(open_catalog(load()), contract), change, reason=reason, by=getpass.getuser())
-    out.print(f"accepted: the next load of {table} goes on")
+    if not reason.strip():
+        raise typer.BadParameter("say why", param_hint="--reason")
+    decision = accept(settings, open_catalog(settings), contract, change, reason=reason, by=by or getpass.getuser())
+    if as_json:
+        print_json(decision)
+        return
+    out.print(f"{table}: {change} is accepted", highlight=False, markup=False)
+    out.print("`orders-platform sync` goes on with it")

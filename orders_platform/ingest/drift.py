@@ -11,14 +11,15 @@ that stops the table, until the contract says what it means or somebody accepts 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from datetime import UTC, datetime
 
 import duckdb
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
+from pyiceberg.table.update import SetPropertiesUpdate, TableUpdate
 
 from orders_platform.contracts import Contract
 from orders_platform.contracts.column_names import name_problem
@@ -29,8 +30,13 @@ from orders_platform.lake.evolved import evolved_fields
 
 DRIFT = "orders-platform.drift"
 """Summary property of bronze: JSON of how the events of its last load differ from the contract."""
-ACCEPTED = "orders-platform.accepted-drift"
-"""Table property of bronze: a JSON list of the changes that were accepted, with reason, time and name."""
+ACCEPTED = "orders-platform.accepted-drift."
+"""Beginning of table properties of bronze: each is JSON of one change that was accepted, with reason, time and name.
+
+Iceberg knows no condition on properties: each decision has a property of its own, so that none overwrites another.
+"""
+Decision = dict[str, str]
+"""A change that was accepted: `change`, `reason`, `by`, and `at` (UTC, ISO 8601)."""
 
 
 @dataclass(frozen=True)
@@ -240,22 +246,19 @@ def to_json(drift: Drift) -> str:
 
 def accepted_changes(bronze: Table) -> set[str]:
     """The names of changes that were accepted."""
-    return {str(each["change"]) for each in decisions(bronze)}
+    return {each["change"] for each in decisions(bronze)}
 
 
-def decisions(bronze: Table) -> list[dict[str, str]]:
-    """Every accepted change with its reason, when and by whom."""
-    found: list[dict[str, str]] = json.loads(bronze.properties.get(ACCEPTED, "[]"))
-    return found
+def decisions(bronze: Table) -> list[Decision]:
+    """Every accepted change with its reason, when and by whom, the first one first."""
+    found: list[Decision] = [json.loads(said) for name, said in bronze.properties.items() if name.startswith(ACCEPTED)]
+    return sorted(found, key=lambda each: (each["at"], each["change"]))
 
 
-def accept(bronze: Table, change: str, *, reason: str, by: str) -> None:
-    """Records that loading goes on in spite of a change. Raises `ValueError` without a reason."""
-    if not reason.strip():
-        raise ValueError("a reason is needed to accept a change of the shop's table")
-    decision = {"change": change, "reason": reason.strip(), "by": by, "at": datetime.now(UTC).isoformat()}
-    with bronze.transaction() as transaction:
-        transaction.set_properties({ACCEPTED: json.dumps([*decisions(bronze), decision])})
+def decision_update(decision: Decision) -> TableUpdate:
+    """What is to be sent to the catalog to record a decision."""
+    name = ACCEPTED + hashlib.sha256(decision["change"].encode()).hexdigest()[:16]
+    return SetPropertiesUpdate(updates={name: json.dumps(decision)})
 
 
 def last_seen(bronze: Table) -> Drift:

@@ -9,7 +9,8 @@ import pytest
 
 from orders_platform.ingest.bronze import bronze_table
 from orders_platform.ingest.dead_letters import list_dead_letters
-from orders_platform.ingest.drift import accept, decisions
+from orders_platform.ingest.drift import decisions
+from orders_platform.ingest.drift_acceptance import accept
 from orders_platform.ingest.errors import SchemaDriftError
 from orders_platform.settings import Settings
 from orders_platform_tests.cases.captured import Capture, capturing, write_contract
@@ -86,7 +87,7 @@ def test_case_31_a_renamed_column_stops_the_table_until_the_contract_has_its_nam
 def test_case_31_one_column_dropped_and_another_added_is_accepted_by_name(capture: Capture) -> None:
     contract = capture.contracts["swapped"]
     change = stopped(capture, "swapped").change
-    accept(bronze_table(capture.catalog, contract), change, reason="amount is no more", by="me")
+    accept(capture.settings, capture.catalog, contract, change, reason="amount is no more", by="me")
     capture.load("swapped")
     found = [(row["amount"], row["total"]) for row in capture.silver("swapped")]
     assert found == [(0, None), (1, None), (None, "7")]
@@ -101,7 +102,8 @@ def test_case_31_another_key_stops_the_table_until_the_contract_has_it(capture: 
     capture.contracts["rekeyed"] = replace(contract, key=("key", "name"))
     with pytest.raises(SchemaDriftError, match="the key is \\(key\\)") as former:
         capture.load("rekeyed")
-    accept(bronze_table(capture.catalog, contract), former.value.change, reason="changes of before", by="me")
+    rekeyed = capture.contracts["rekeyed"]
+    accept(capture.settings, capture.catalog, rekeyed, former.value.change, reason="changes of before", by="me")
     capture.load("rekeyed")
     assert capture.compare("rekeyed").equal
 
