@@ -11,18 +11,19 @@ import signal
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from mmap import mmap
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import psutil
 
 from orders_platform import fault_points
-from orders_platform.fault_points import FaultPoint
+from orders_platform.fault_points import Point
 from orders_platform_tests.faults.work import Work
 
 PASS_SECONDS = 240.0
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["orders_platform_tests.faults.preload"])
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["orders_platform_tests.faults.preload"])
 
 
 def _pass(work: Work, environment: Mapping[str, str], log: Path) -> None:
@@ -34,8 +35,28 @@ def _pass(work: Work, environment: Mapping[str, str], log: Path) -> None:
     from orders_platform.settings import load
     from orders_platform_tests.faults.forked_dbt import use_forked_dbt
 
+    if work.freeze:  # before dbt's server is forked, as two of the points are passed by dbt
+        fault_points.signal = _FreezingOnce()  # type: ignore[assignment]
     use_forked_dbt()
     work.run(load())
+
+
+class _FreezingOnce:
+    """Stands for `signal` where a process would die at a point: it stops there instead.
+
+    Once only, in whichever of the processes that were forked from this one comes first: what a thawed run does again
+    is done by another dbt, which has passed no point yet.
+    """
+
+    def __init__(self) -> None:
+        self._has_stopped = mmap(-1, 1)  # memory that is shared with what is forked from here
+
+    @property
+    def SIGKILL(self) -> int:
+        if self._has_stopped[0]:
+            return 0  # a signal that does nothing
+        self._has_stopped[0] = 1
+        return signal.SIGSTOP
 
 
 class Pass:
@@ -46,12 +67,12 @@ class Pass:
         environment: Mapping[str, str],
         log: Path,
         work: Work | None = None,
-        die_at: FaultPoint | None = None,
+        die_at: Point | None = None,
         times: int = 1,
     ):
         fault = {fault_points.VARIABLE: f"{die_at}:{times}" if die_at else ""}
         arguments = (work or Work(), {**environment, **fault}, log)
-        self._process: ForkServerProcess = _SERVER.Process(target=_pass, args=arguments)
+        self._process: ForkServerProcess = SERVER.Process(target=_pass, args=arguments)
         self._process.start()
 
     def wait(self, seconds: float = PASS_SECONDS) -> int:
@@ -63,8 +84,12 @@ class Pass:
         return self._process.exitcode
 
     def kill(self) -> int:
-        """Ends it as a lost machine would."""
+        """Ends it, and what is frozen of it, as a lost machine would."""
+        frozen = self._frozen()
         self._process.kill()
+        for process in frozen:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         self._process.join()
         return self._process.exitcode or 0
 
@@ -80,17 +105,27 @@ class Pass:
             os.kill(self._process.pid, signal.SIGSTOP)
 
     def wait_until_frozen(self) -> bool:
-        """Whether it has stopped itself at a point; False if it has ended before."""
+        """Whether it, or dbt in it, has stopped itself at a point; False if it has ended before."""
         deadline = time.monotonic() + PASS_SECONDS
-        with suppress(psutil.NoSuchProcess):  # it may end between two looks
-            process = psutil.Process(self._process.pid)
-            while self._process.is_alive() and time.monotonic() < deadline:
-                if process.status() == psutil.STATUS_STOPPED:
-                    return True
-                time.sleep(0.02)
+        while self._process.is_alive() and time.monotonic() < deadline:
+            if self._frozen():
+                return True
+            time.sleep(0.02)
         return False
 
     def thaw(self) -> None:
-        """Lets a frozen one go on."""
-        if self._process.is_alive() and self._process.pid:
-            os.kill(self._process.pid, signal.SIGCONT)
+        """Lets it go on wherever it is frozen."""
+        for process in self._frozen():
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
+
+    def _frozen(self) -> list[psutil.Process]:
+        """Those of its processes that are stopped: itself, or dbt, for which it waits."""
+        found = []
+        with suppress(psutil.NoSuchProcess):  # it may end between two looks
+            own = psutil.Process(self._process.pid)
+            for process in (own, *own.children(recursive=True)):
+                with suppress(psutil.NoSuchProcess):
+                    if process.status() == psutil.STATUS_STOPPED:
+                        found.append(process)
+        return found

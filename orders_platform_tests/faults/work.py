@@ -9,10 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from orders_platform import fault_points
 from orders_platform_tests.faults.clock_faults import Midnight, let_it_be_midnight
 from orders_platform_tests.faults.protections import Protection, take_out
 
@@ -62,8 +60,6 @@ class Work:
 
     def run(self, settings: Settings) -> None:
         """Does it in this process. Raises whatever a run of it raises."""
-        if self.freeze:
-            fault_points.signal = SimpleNamespace(SIGKILL=signal.SIGSTOP)  # type: ignore[assignment]
         if self.without is not None:
             take_out(self.without)
         if self.file_bytes is not None:
