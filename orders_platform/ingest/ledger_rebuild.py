@@ -10,17 +10,21 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from orders_platform.contracts import Contract
+from orders_platform.fault_points import SituationPoint
 from orders_platform.ingest.bronze import bronze_table
 from orders_platform.ingest.errors import LedgerError
 from orders_platform.ingest.gaps import END, AcceptedGap, Gap, GapKind
 from orders_platform.ingest.ledger import ACCEPTED, REPAIR_LOG, TAG, Ledger
 from orders_platform.ingest.offsets import Intervals
 from orders_platform.ingest.positions import STREAMED, Place
-from orders_platform.lake.commits import commit, total_rows
+from orders_platform.lake.commits import CommitFaults, commit, total_rows
 from orders_platform.lake.duckdb_engine import connect, scan_sql
 from orders_platform.settings import Settings
 
 DERIVED_BY = "ledger rebuild"
+_FAULTS = CommitFaults(
+    SituationPoint.REBUILD_BEFORE_COMMIT, SituationPoint.REBUILD_COMMIT_UNANSWERED, SituationPoint.REBUILD_AFTER_COMMIT
+)
 
 
 class NotNeededError(LedgerError):
@@ -81,7 +85,7 @@ def rebuild(settings: Settings, catalog: Catalog, contract: Contract, *, althoug
     said = _accepted_before(table)
     accepted = said if said is not None else _derived(days)
     ledger = Ledger(head.snapshot_id, intervals, positions, total_rows(table), {}, accepted)
-    commit(table, expected=head.snapshot_id, add=(), summary=ledger.summary(), tag=TAG)
+    commit(table, expected=head.snapshot_id, add=(), summary=ledger.summary(), tag=TAG, faults=_FAULTS)
     return Rebuilt(Ledger.read(table), tuple(_unknown(intervals, accepted, derived=said is None)))
 
 

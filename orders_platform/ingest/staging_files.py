@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 
-from orders_platform.fault_points import FaultPoint, reach
+from orders_platform.fault_points import FaultPoint, SituationPoint, reach
 from orders_platform.settings import Settings
 
 if TYPE_CHECKING:
@@ -91,7 +91,9 @@ class FolderStorage:
 
     def set_aside(self, name: str) -> str:
         other = f"{name}.{uuid.uuid4().hex}{SET_ASIDE}"
+        reach(SituationPoint.STAGED_FILE_BEFORE_SET_ASIDE)
         (self._root / name).rename(self._root / other)
+        reach(SituationPoint.STAGED_FILE_AFTER_SET_ASIDE)
         return other
 
 
@@ -149,8 +151,11 @@ class S3Storage:
     def set_aside(self, name: str) -> str:
         other = f"{name}.{uuid.uuid4().hex}{SET_ASIDE}"
         source = {"Bucket": self._bucket, "Key": self._key(name)}
+        reach(SituationPoint.STAGED_FILE_BEFORE_SET_ASIDE)
         self._client.copy_object(Bucket=self._bucket, Key=self._key(other), CopySource=source)  # type: ignore[arg-type]
+        reach(SituationPoint.STAGED_FILE_COPIED_ASIDE)
         self._client.delete_object(Bucket=self._bucket, Key=self._key(name))
+        reach(SituationPoint.STAGED_FILE_AFTER_SET_ASIDE)
         return other
 
     def _key(self, name: str) -> str:

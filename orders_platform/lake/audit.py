@@ -33,7 +33,9 @@ from orders_platform.settings import Settings
 AUDITED = "audited"
 """Tag of a silver table: the last snapshot that passed its checks."""
 
-_FAULTS = CommitFaults(before=FaultPoint.SILVER_BEFORE_AUDITED, after=FaultPoint.SILVER_AFTER_AUDITED)
+_FAULTS = CommitFaults(
+    FaultPoint.SILVER_BEFORE_AUDITED, FaultPoint.SILVER_AUDITED_UNANSWERED, FaultPoint.SILVER_AFTER_AUDITED
+)
 
 
 def audited_snapshot(table: Table) -> int | None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import (
-    CommitFailedException,
     NamespaceAlreadyExistsError,
     NoSuchTableError,
     TableAlreadyExistsError,
@@ -21,6 +20,8 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from orders_platform.errors import PlatformError
+from orders_platform.fault_points import SituationPoint, reach
+from orders_platform.lake.schema_commits import changed_schema, retried_if_refused
 from orders_platform.lake.schemas import holds
 from orders_platform.settings import CATALOG, Settings
 
@@ -118,21 +119,15 @@ def _create(
         exact = dict.fromkeys([*bounds, *sort, *([partition_by] if partition_by else [])], "full")
         metrics = {f"write.metadata.metrics.column.{name}": mode for name, mode in exact.items()}
         metrics["write.metadata.metrics.default"] = "none"
+    reach(SituationPoint.TABLE_BEFORE_CREATION)
     try:
-        return catalog.create_table(
+        table = catalog.create_table(
             identifier, schema, partition_spec=spec, sort_order=order, properties={**TABLE_PROPERTIES, **metrics}
         )
     except TableAlreadyExistsError:
         return catalog.load_table(identifier)
-
-
-retried_if_refused = retry(
-    # Somebody else changed the schema first: what is to be done is worked out again.
-    retry=retry_if_exception_type(CommitFailedException),
-    wait=wait_random_exponential(multiplier=0.1, max=2),
-    stop=stop_after_attempt(5),
-    reraise=True,
-)
+    reach(SituationPoint.TABLE_AFTER_CREATION)
+    return table
 
 
 @retried_if_refused
@@ -149,11 +144,8 @@ def _evolved(table: Table, schema: Schema) -> Table:
                 f"{field.field_type}. Give the new type a column of its own: another name, PostgreSQL's as physicalName"
             )
     try:
-        with table.update_schema() as update:
+        with changed_schema(table) as update:
             update.union_by_name(schema)
-    except CommitFailedException:
-        table.refresh()
-        raise
     except (TypeError, ValueError, ValidationError) as error:
         raise TableSchemaError(f"{'.'.join(table.name())}: {error}") from error
-    return table.refresh()
+    return table

@@ -29,7 +29,7 @@ from pyiceberg.table.update import (
 from pyiceberg.table.update.snapshot import _ManifestMergeManager, _MergeAppendFiles
 
 from orders_platform.errors import PlatformError
-from orders_platform.fault_points import FaultPoint, reach
+from orders_platform.fault_points import Point, reach
 
 PROPERTY_PREFIX = "orders-platform."
 """Summary properties with this prefix are carried from snapshot to snapshot, but for those that end in `-commit`."""
@@ -51,9 +51,9 @@ class ForeignDeletesError(PlatformError):
 class CommitFaults:
     """The named points around a commit at which tests end the process."""
 
-    before: FaultPoint | None = None
-    unanswered: FaultPoint | None = None
-    after: FaultPoint | None = None
+    before: Point | None = None
+    unanswered: Point | None = None
+    after: Point | None = None
 
 
 NO_FAULTS = CommitFaults()

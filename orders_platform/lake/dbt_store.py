@@ -15,9 +15,9 @@ from pyiceberg.table import Table
 from pyiceberg.types import NestedField
 
 from orders_platform.errors import PlatformError
-from orders_platform.fault_points import FaultPoint, reach
+from orders_platform.fault_points import FaultPoint
 from orders_platform.lake.catalog import ensure_table, open_catalog
-from orders_platform.lake.commits import commit
+from orders_platform.lake.commits import CommitFaults, commit
 from orders_platform.lake.duckdb_engine import configure, scan_files_sql, write_files
 from orders_platform.lake.gold_files import files_of_dates, live_files, partition_date
 from orders_platform.lake.gold_mark import GoldMark
@@ -27,6 +27,7 @@ from orders_platform.lake.gold_workspace import Stored, TableTask, Workspace
 from orders_platform.settings import Settings
 
 PARTITION = "order_date"
+_FAULTS = CommitFaults(FaultPoint.GOLD_BEFORE_BRANCH, FaultPoint.GOLD_BRANCH_UNANSWERED, FaultPoint.GOLD_AFTER_BRANCH)
 
 
 class ForeignDateError(PlatformError):
@@ -63,7 +64,6 @@ def store_model(con: DuckDBPyConnection, settings: Settings, workspace: Workspac
     _refuse_foreign_dates(con, model, rows)
     catalog = open_catalog(settings)
     table = ensure_table(catalog, task.identifier, _schema(con, rows), partition_by=PARTITION, sort=task.sort_by)
-    reach(FaultPoint.GOLD_BEFORE_BRANCH)
     added = [file for day in workspace.dates for file in _write_date(con, table, task, rows, day)]
     snapshot_id = commit(
         table,
@@ -72,8 +72,8 @@ def store_model(con: DuckDBPyConnection, settings: Settings, workspace: Workspac
         remove=files_of_dates(live_files(table, task.forked_at), workspace.dates),
         summary=_mark(catalog, workspace, task).summary,
         branch=workspace.branch,
+        faults=_FAULTS,
     )
-    reach(FaultPoint.GOLD_AFTER_BRANCH)
     live = show_dates(con, model, table, snapshot_id, workspace.dates)
     counts = dict.fromkeys(workspace.dates, 0)
     for file in live:

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.types import NestedField, PrimitiveType
 
 from orders_platform.contracts import Column, Contract
 from orders_platform.contracts.type_width import source_type
-from orders_platform.lake.catalog import retried_if_refused
+from orders_platform.lake.schema_commits import changed_schema, retried_if_refused
 from orders_platform.lake.schemas import holds, iceberg_type
 
 MARK = "not in the contract: "
@@ -100,15 +99,11 @@ def evolve(table: Table, added: Mapping[str, tuple[str, str]], widened: Mapping[
     new, wider = _missing(table.schema(), added, widened)
     if not new and not wider:
         return
-    try:
-        with table.update_schema() as update:
-            for name, (kind, place) in new.items():
-                update.add_column(name, iceberg_type(kind), doc=MARK + place)
-            for name, wide in wider.items():
-                update.update_column(name, field_type=wide)
-    except CommitFailedException:
-        table.refresh()
-        raise
+    with changed_schema(table) as update:
+        for name, (kind, place) in new.items():
+            update.add_column(name, iceberg_type(kind), doc=MARK + place)
+        for name, wide in wider.items():
+            update.update_column(name, field_type=wide)
 
 
 def _missing(
@@ -130,20 +125,16 @@ def settle(table: Table, contract: Contract, *, masked: bool) -> None:
     claims = [(field, column) for field in evolved_fields(table.schema()) if (column := _claimant(contract, field))]
     if not claims:
         return
-    try:
-        with table.update_schema() as update:
-            for field, column in claims:
-                if masked and column.masking:
-                    update.delete_column(field.name)
-                elif _goes_on(field, column, masked=masked):
-                    update.update_column(field.name, doc=column.description)
-                else:
-                    if field.name.casefold() == column.name.casefold():
-                        update.rename_column(field.name, _free_name(table.schema(), contract, field.name))
-                    update.update_column(field.name, doc=f"{field.name} as it arrived until the contract had it")
-    except CommitFailedException:
-        table.refresh()
-        raise
+    with changed_schema(table) as update:
+        for field, column in claims:
+            if masked and column.masking:
+                update.delete_column(field.name)
+            elif _goes_on(field, column, masked=masked):
+                update.update_column(field.name, doc=column.description)
+            else:
+                if field.name.casefold() == column.name.casefold():
+                    update.rename_column(field.name, _free_name(table.schema(), contract, field.name))
+                update.update_column(field.name, doc=f"{field.name} as it arrived until the contract had it")
 
 
 def _claimant(contract: Contract, field: NestedField) -> Column | None:

@@ -17,9 +17,9 @@ from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 
 from orders_platform.contracts import load_contracts
-from orders_platform.fault_points import FaultPoint, reach
+from orders_platform.fault_points import SituationPoint
 from orders_platform.lake.audit import audited_snapshot
-from orders_platform.lake.commits import commit
+from orders_platform.lake.commits import CommitFaults, commit
 from orders_platform.lake.dbt_store import use_business_days
 from orders_platform.lake.duckdb_engine import connect
 from orders_platform.lake.gold_files import date_sequences
@@ -37,6 +37,10 @@ from orders_platform.lake.gold_views import views_of_dates
 from orders_platform.lake.gold_workspace import Stored, TableTask, Workspace
 from orders_platform.lake.maintenance import expire_if_due
 from orders_platform.settings import Settings
+
+_NOTING = CommitFaults(
+    SituationPoint.NOTE_BEFORE_COMMIT, SituationPoint.NOTE_COMMIT_UNANSWERED, SituationPoint.NOTE_AFTER_COMMIT
+)
 
 
 @dataclass(frozen=True)
@@ -142,9 +146,7 @@ def publish(catalog: Catalog, workspace: Workspace) -> tuple[Stored, ...]:
         if stored is None:
             continue
         table = catalog.load_table(task.identifier)
-        reach(FaultPoint.GOLD_BEFORE_PUBLISH)
         fast_forward(table, workspace.branch, forked_at=task.forked_at, to=stored.snapshot_id)
-        reach(FaultPoint.GOLD_AFTER_PUBLISH)
         expire_if_due(table)
         published.append(stored)
     return tuple(published)
@@ -171,7 +173,8 @@ def note(catalog: Catalog, planned: GoldPlan) -> None:
             continue
         table = catalog.load_table(each.model.identifier)
         inputs = dict([noted[each.model.built_from]]) if each.model.built_from else planned.inputs
-        snapshot = commit(table, expected=each.head, add=(), summary=each.mark.advanced(inputs, each.stale, ()).summary)
+        summary = each.mark.advanced(inputs, each.stale, ()).summary
+        snapshot = commit(table, expected=each.head, add=(), summary=summary, faults=_NOTING)
         noted[each.model.name] = (each.model.identifier, snapshot)
         expire_if_due(table)
 

@@ -14,14 +14,21 @@ from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 from pyiceberg.table.snapshots import is_ancestor_of
-from pyiceberg.table.update import RemoveSnapshotRefUpdate
+from pyiceberg.table.update import RemoveSnapshotRefUpdate, TableUpdate
 
-from orders_platform.lake.commits import CommitUnknownError, ConflictError, ref_is, send, set_ref
+from orders_platform.fault_points import FaultPoint, SituationPoint
+from orders_platform.lake.commits import CommitFaults, CommitUnknownError, ConflictError, ref_is, send, set_ref
 
 _PREFIX = "gold-"
 _STAMP = "%Y%m%dT%H%M%SZ"
 ABANDONED_AFTER = timedelta(hours=6)
 """A branch that old has no run any more; a run that still lives finds its branch gone, and rebuilds."""
+_PUBLISHING = CommitFaults(
+    FaultPoint.GOLD_BEFORE_PUBLISH, FaultPoint.GOLD_PUBLISH_UNANSWERED, FaultPoint.GOLD_AFTER_PUBLISH
+)
+_DROPPING = CommitFaults(
+    SituationPoint.BRANCH_BEFORE_DROP, SituationPoint.BRANCH_DROP_UNANSWERED, SituationPoint.BRANCH_AFTER_DROP
+)
 
 
 def new_branch_name(now: datetime | None = None) -> str:
@@ -54,12 +61,9 @@ def fast_forward(table: Table, branch: str, *, forked_at: int | None, to: int) -
         ConflictError: main has moved since the fork; nothing is published, the dates must be rebuilt on its new head.
         CommitUnknownError: no answer, and main has not moved (so far).
     """
-    updates = (
-        set_ref(MAIN_BRANCH, to, SnapshotRefType.BRANCH),
-        RemoveSnapshotRefUpdate.model_validate({"ref-name": branch}),
-    )
+    updates = (set_ref(MAIN_BRANCH, to, SnapshotRefType.BRANCH), _removal(branch))
     try:
-        send(table, updates, (ref_is(MAIN_BRANCH, forked_at), ref_is(branch, to)))
+        send(table, updates, (ref_is(MAIN_BRANCH, forked_at), ref_is(branch, to)), _PUBLISHING)
     except ConflictError as error:
         table.refresh()
         if not is_published(table, to):
@@ -80,13 +84,16 @@ def is_published(table: Table, snapshot_id: int) -> bool:
 
 
 def drop_branch(catalog: Catalog, identifier: str, branch: str) -> None:
-    """Removes the branch, if it is there; its files are orphans then, and go by age."""
+    """Removes the branch, if it is there; its files are orphans then, and go by age.
+
+    Raises `ConflictError`, if somebody else moved or removed it just now, and `CommitUnknownError`.
+    """
     try:
         table = catalog.load_table(identifier)
     except NoSuchTableError:
         return
-    if branch in table.metadata.refs:
-        table.manage_snapshots().remove_branch(branch).commit()
+    if ref := table.metadata.refs.get(branch):
+        send(table, (_removal(branch),), (ref_is(branch, ref.snapshot_id),), _DROPPING)
 
 
 def drop_abandoned_branches(catalog: Catalog, identifier: str, now: datetime | None = None) -> tuple[str, ...]:
@@ -100,3 +107,7 @@ def drop_abandoned_branches(catalog: Catalog, identifier: str, now: datetime | N
     for name in left:
         drop_branch(catalog, identifier, name)
     return left
+
+
+def _removal(branch: str) -> TableUpdate:
+    return RemoveSnapshotRefUpdate.model_validate({"ref-name": branch})

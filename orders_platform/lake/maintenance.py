@@ -7,11 +7,15 @@ from pyiceberg.table.refs import MAIN_BRANCH
 from pyiceberg.table.snapshots import ancestors_of
 from pyiceberg.table.update import RemoveSnapshotsUpdate
 
-from orders_platform.lake.commits import CommitUnknownError, ConflictError, ref_is, send
+from orders_platform.fault_points import SituationPoint
+from orders_platform.lake.commits import CommitFaults, CommitUnknownError, ConflictError, ref_is, send
 
 COMMITS_BETWEEN_EXPIRIES = 50
 SNAPSHOTS_KEPT = 100
 """Ancestors of main's head that stay, beside every branch's and tag's head."""
+_FAULTS = CommitFaults(
+    SituationPoint.EXPIRY_BEFORE_COMMIT, SituationPoint.EXPIRY_COMMIT_UNANSWERED, SituationPoint.EXPIRY_AFTER_COMMIT
+)
 
 
 def expire_if_due(table: Table) -> int:
@@ -42,5 +46,5 @@ def expire(table: Table, keep: int = SNAPSHOTS_KEPT) -> int:
     old = [snapshot.snapshot_id for snapshot in metadata.snapshots if snapshot.snapshot_id not in kept]
     if old:
         update = RemoveSnapshotsUpdate.model_validate({"snapshot-ids": old})
-        send(table, (update,), (ref_is(MAIN_BRANCH, current.snapshot_id if current else None),))
+        send(table, (update,), (ref_is(MAIN_BRANCH, current.snapshot_id if current else None),), _FAULTS)
     return len(old)

@@ -29,7 +29,9 @@ BRONZE_SNAPSHOT = f"{PROPERTY_PREFIX}bronze-snapshot"
 REMOVALS = f"{PROPERTY_PREFIX}removals"
 """Summary property: positions of all TRUNCATEs and complete initial snapshots, which end the versions before them."""
 
-FAULTS = CommitFaults(before=FaultPoint.VERSIONS_BEFORE_COMMIT, after=FaultPoint.VERSIONS_AFTER_COMMIT)
+FAULTS = CommitFaults(
+    FaultPoint.VERSIONS_BEFORE_COMMIT, FaultPoint.VERSIONS_COMMIT_UNANSWERED, FaultPoint.VERSIONS_AFTER_COMMIT
+)
 
 
 def versions_spec(contract: Contract) -> MergeSpec:
