@@ -208,6 +208,29 @@ def test_case_33_a_load_that_never_wins_gives_up_and_says_so(
     assert_sound(shop_topic, catalog, DAY)
 
 
+def test_case_33_expiry_yields_to_a_writer_and_is_done_fifty_commits_later(lake: Lake) -> None:
+    """It is not worth an attempt more: the load that it follows is done, and the next one that is due does it."""
+    lake.append([order(1, "c", 1)])
+    table = bronze(lake.catalog, ORDERS)
+
+    def snapshots_after(commits: int) -> int:
+        for _ in range(commits):
+            commit(table, expected=head(table), add=[], summary={})
+            expire_if_due(table)
+        return len(table.metadata.snapshots)
+
+    first_due = SNAPSHOTS_KEPT + COMMITS_BETWEEN_EXPIRIES
+    assert snapshots_after(first_due - 2) == first_due - 1
+    commit(table, expected=head(table), add=[], summary={})
+    other = lake.catalog.load_table("bronze.orders")
+    commit(other, expected=head(other), add=[], summary={})
+    expire_if_due(table)
+    table = lake.catalog.load_table("bronze.orders")
+    assert len(table.metadata.snapshots) == first_due + 1, "nothing was removed, and the writer's commit stands"
+    assert head(table) == head(other)
+    assert snapshots_after(COMMITS_BETWEEN_EXPIRIES - 1) == SNAPSHOTS_KEPT
+
+
 def test_a_late_commit_reads_and_writes_as_little_as_an_early_one(lake: Lake) -> None:
     """What a commit has to read and write is bounded: manifests, snapshots, and the metadata file's size."""
     lake.append([order(1, "c", 1)])

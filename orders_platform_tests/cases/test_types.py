@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import date, datetime
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 
 from orders_platform.ingest.dead_letters import list_dead_letters
 from orders_platform.settings import Settings
+from orders_platform.stack.connector import request_snapshot
+from orders_platform.stack.debezium import table_pattern
 from orders_platform_tests.cases.captured import Capture, capturing, write_contract
 from orders_platform_tests.cases.generated_rows import COLUMNS, CONTRACT, DDL, generated_rows, insert_sql
 
@@ -128,6 +131,52 @@ def test_case_25_what_other_connectors_are_set_to_write_is_read_as_well(
         found = capture.compare("prices")
         assert found.equal, found
         assert found.rows == 4
+
+
+ANCIENT = ("4713-01-01 BC", "0044-03-15 BC", "1582-10-05", "1582-10-14")
+"""Dates that Debezium's snapshots alter: they pass through Java's old calendar, which has no such days or no sign."""
+EXACT = ("0001-01-01", "0004-02-29", "1500-02-28", "1500-03-01", "1582-10-04", "1582-10-15", "9999-12-31")
+
+
+def test_case_26_the_dates_that_a_snapshot_alters_are_named_and_travel_as_changes(
+    live_stack: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """README tells which these are, and the update. Should a Debezium read them rightly, the first look here fails."""
+    folder = tmp_path_factory.mktemp("contracts")
+    columns = {name: {"physicalType": name, "logicalType": "string"} for name in ("date", "timestamp", "timestamptz")}
+    write_contract(folder, "days", "days", {"key": "int", **columns}, ["key"])
+    values = [f"({key}, '{day}', '{day}', '{day}')" for key, day in enumerate((*ANCIENT, *EXACT))]
+    ddl = f"SET TIME ZONE 'UTC'; CREATE TABLE days (key int PRIMARY KEY, {', '.join(f'{n} {n}' for n in columns)});"
+    ddl += f"INSERT INTO days VALUES {', '.join(values)}"
+    with capturing(live_stack, tmp_path_factory.mktemp("ancient"), "ancient", ddl, folder) as capture:
+        capture.wait()
+        capture.load()
+        assert altered(capture) == {key: {"date"} for key in range(len(ANCIENT))}, "no timestamp and no other date is"
+        with capture.shop() as shop:
+            dates = "date < '0001-01-01' OR date BETWEEN '1582-10-05' AND '1582-10-14'"
+            assert shop.execute(f"UPDATE days SET date = date WHERE {dates}".encode()).rowcount == len(ANCIENT)
+        capture.wait()
+        capture.load()
+        assert altered(capture) == {}
+        read_again(capture, "days", len(values))
+        assert set(altered(capture)) == set(range(len(ANCIENT))), "each snapshot alters them anew"
+
+
+def altered(capture: Capture) -> dict[int, set[str]]:
+    """Columns of `days` in which silver is not as PostgreSQL, by key."""
+    found = capture.compare("days").differences
+    return {int(each.key[0][1] or 0): {value.column for value in each.values} for each in found}
+
+
+def read_again(capture: Capture, table: str, rows: int) -> None:
+    """Has Debezium read a table anew, and loads what it sends."""
+    before = len(capture.bronze(table))
+    request_snapshot(capture.settings.postgres, [table_pattern(capture.contracts[table])])
+    deadline = time.monotonic() + 60
+    while len(capture.bronze(table)) < before + rows:
+        assert time.monotonic() < deadline, f"the snapshot of {table} has not arrived"
+        time.sleep(0.2)
+        capture.load(table)
 
 
 def test_one_value_that_silver_does_not_have_is_found(capture: Capture) -> None:
