@@ -22,6 +22,7 @@ from confluent_kafka.admin import AdminClient
 from orders_platform.contracts import Contract
 from orders_platform.defs.repair import repair
 from orders_platform.ingest.errors import PositionFellError, RecordsExpiredError
+from orders_platform.lake.catalog import open_catalog
 from orders_platform.settings import Settings
 from orders_platform.stack import down, status, up, wait_until_captured
 from orders_platform.stack.connect_rest import ConnectRest
@@ -35,6 +36,7 @@ from orders_platform_tests.faults.oracle import differences
 from orders_platform_tests.faults.passes import Pass
 from orders_platform_tests.faults.player import noted
 from orders_platform_tests.faults.recording import Kept, read_state, read_topic
+from orders_platform_tests.faults.true_history import TrueHistory
 from orders_platform_tests.faults.work import Kind, Work
 
 RATE = 100.0
@@ -84,6 +86,7 @@ class LivePlayer:
             **ports,
         }
         self._earlier: dict[str, list[Kept]] = {}
+        self._true_history = TrueHistory(settings, [contract for contract in contracts if contract.versions_table])
         self._restored = False
         self._unheard: list[str] = []
         """What should have stopped a run, and has not."""
@@ -97,6 +100,8 @@ class LivePlayer:
     def prepare(self) -> None:
         """A running stack, a shop with a past, and all of it carried as far as silver."""
         up(self._settings, self.say)
+        wait_until_captured(self._settings)
+        self._true_history.watch()
         run_shop(self._settings.postgres, RATE, None, self._seed, history_days=2, max_changes=CHANGES, orders_a_day=40)
 
     def play(self, fault: LiveFault) -> None:
@@ -112,6 +117,10 @@ class LivePlayer:
             backup.take()
             self._play(fault)
             self._restore(backup)
+        elif fault in (LiveFault.SLOT_LOST, LiveFault.OFFSETS_AND_SLOT_LOST):
+            wait_until_captured(self._settings)
+            with self._true_history.blindfold():
+                self._play(fault)
         else:
             self._play(fault)
 
@@ -150,8 +159,20 @@ class LivePlayer:
             if codes[-1] == 0:
                 state = read_state(self._settings.postgres, self._contracts)
                 found = differences(self._settings, self._contracts, state, self._earlier, restored=self._restored)
-                return self._unheard + found
+                return self._unheard + found + self._changes_without_version()
         return [f"the platform did not catch up when all was well: passes ended with {codes}, see {self.log}"]
+
+    def _changes_without_version(self) -> list[str]:
+        """What PostgreSQL's triggers saw and no version tells of; what nobody captured is only said."""
+        found = []
+        for contract in self._true_history.contracts:
+            versions = (
+                open_catalog(self._settings).load_table(str(contract.versions_table)).scan().to_arrow().to_pylist()
+            )
+            missing, said = self._true_history.compare(contract, versions)
+            found += missing
+            self.ends.append(said)
+        return found
 
     @contextmanager
     def _shop(self) -> Iterator[None]:
@@ -195,6 +216,11 @@ class LivePlayer:
                 connection.execute("DELETE FROM inventory WHERE product_id = (SELECT min(product_id) FROM inventory)")
                 if slot:
                     connection.execute("SELECT pg_drop_replication_slot(%s)", [SLOT])
+                    for _ in range(2):  # of two changes of a row that nobody captures a snapshot reads the second
+                        connection.execute(
+                            "UPDATE customers SET full_name = full_name || '#' "
+                            "WHERE customer_id = (SELECT min(customer_id) FROM customers)"
+                        )
             if offsets:
                 rest.delete_offsets(CONNECTOR)
 
@@ -216,9 +242,10 @@ class LivePlayer:
     def _lose_records(self) -> None:
         """Retention was shorter than a pause: what was captured in it is gone. Accepted, and repaired."""
         self._remember()
-        run_shop(self._settings.postgres, RATE, None, self._seed, max_changes=LOST_CHANGES)
-        with psycopg.connect(self._settings.postgres, autocommit=True) as connection:
-            connection.execute("DELETE FROM inventory WHERE product_id = (SELECT max(product_id) FROM inventory)")
+        with self._true_history.blindfold():
+            run_shop(self._settings.postgres, RATE, None, self._seed, max_changes=LOST_CHANGES)
+            with psycopg.connect(self._settings.postgres, autocommit=True) as connection:
+                connection.execute("DELETE FROM inventory WHERE product_id = (SELECT max(product_id) FROM inventory)")
         wait_until_captured(self._settings)
         topics = [contract.topic(self._settings.topic_prefix) for contract in self._contracts]
         admin = AdminClient(self._settings.kafka_config)
