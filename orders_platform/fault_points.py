@@ -77,6 +77,10 @@ class SituationPoint(StrEnum):
     REBUILD_BEFORE_COMMIT = "rebuild-before-commit"
     REBUILD_COMMIT_UNANSWERED = "rebuild-commit-unanswered"
     REBUILD_AFTER_COMMIT = "rebuild-after-commit"
+    # an operator's `drift accept`; what `gaps` and `dead-letters` commit has the points of bronze's commits
+    DRIFT_BEFORE_ACCEPTANCE = "drift-before-acceptance"
+    DRIFT_ACCEPTANCE_UNANSWERED = "drift-acceptance-unanswered"
+    DRIFT_AFTER_ACCEPTANCE = "drift-after-acceptance"
 
 
 Point = FaultPoint | SituationPoint

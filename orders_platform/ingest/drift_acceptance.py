@@ -7,12 +7,19 @@ from datetime import UTC, datetime
 from pyiceberg.catalog import Catalog
 
 from orders_platform.contracts import Contract
+from orders_platform.fault_points import SituationPoint
 from orders_platform.ingest.bronze import ATTEMPTS, bronze_table
 from orders_platform.ingest.drift import Decision, decision_update, decisions
 from orders_platform.ingest.errors import CommitRefusedError, IngestError, SchemaDriftError
 from orders_platform.ingest.gap_acceptance import open_gap
-from orders_platform.lake.commits import CommitUnknownError, ConflictError, send
+from orders_platform.lake.commits import CommitFaults, CommitUnknownError, ConflictError, send
 from orders_platform.settings import Settings
+
+_FAULTS = CommitFaults(
+    SituationPoint.DRIFT_BEFORE_ACCEPTANCE,
+    SituationPoint.DRIFT_ACCEPTANCE_UNANSWERED,
+    SituationPoint.DRIFT_AFTER_ACCEPTANCE,
+)
 
 
 class NoSuchDriftError(IngestError):
@@ -61,7 +68,7 @@ def accept(settings: Settings, catalog: Catalog, contract: Contract, change: str
             _refuse_another(settings, catalog, contract, change)
         decision = {"change": change, "reason": reason.strip(), "by": by, "at": datetime.now(UTC).isoformat()}
         try:
-            send(table, (decision_update(decision),), ())
+            send(table, (decision_update(decision),), (), _FAULTS)
             return decision
         except (ConflictError, CommitUnknownError) as error:
             failure = error

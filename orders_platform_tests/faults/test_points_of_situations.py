@@ -2,114 +2,39 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from datetime import date
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pyarrow.fs import FileSelector, FileSystem, LocalFileSystem
+from pyarrow.fs import LocalFileSystem
 from pyiceberg.catalog import Catalog
 
-from orders_platform import fault_points
 from orders_platform.fault_points import SituationPoint
-from orders_platform.ingest.bronze import load_day
+from orders_platform.ingest.drift import decisions
+from orders_platform.ingest.drift_acceptance import accept, open_drift
 from orders_platform.ingest.ledger import TAG
-from orders_platform.ingest.ledger_check import check_bronze
 from orders_platform.ingest.ledger_rebuild import NotNeededError, rebuild
-from orders_platform.ingest.staging import stage_day
 from orders_platform.lake import gold, maintenance
-from orders_platform.lake.audit import check_silver
 from orders_platform.lake.catalog import open_catalog
 from orders_platform.lake.gold_run import build_gold
-from orders_platform.lake.silver import merge_silver
-from orders_platform.settings import Settings, load
-from orders_platform_tests.faults.passes import SERVER
+from orders_platform.settings import Settings
+from orders_platform_tests.faults.mortal_orders import ORDERS, TABLES, Orders, carry, stage
 from orders_platform_tests.faults.remote_store import RemoteStore
 from orders_platform_tests.faults.table_faults import compact, expire
 from orders_platform_tests.ingest.broker_admin import drop_topic, make_topic
-from orders_platform_tests.ingest.events import change, contract, moment, produce
 from orders_platform_tests.lake.models_in_process import run_models
 from orders_platform_tests.lake.shop_in_silver import ShopInSilver, at, gold_daily_revenue
 
 pytestmark = pytest.mark.timeout(300)
-SECONDS = 120
-DAY = date(2026, 3, 1)
-ORDERS = replace(contract(), history=True)
-TABLES = ("bronze.orders", "silver.orders_versions", "silver.orders")
-"""In the order in which a run commits to them."""
 KEPT = 2
 
 
 def points(situation: str) -> list[SituationPoint]:
     return [point for point in SituationPoint if point.startswith(situation)]
-
-
-@dataclass
-class Orders:
-    """A topic of orders and the tables made from it. Whatever is done to them is done by a process of its own."""
-
-    settings: Settings
-    environment: Mapping[str, str]
-    files: FileSystem
-    staging: str
-    state: dict[int, dict[str, Any]] = field(default_factory=dict)
-    """The columns by which the rows are told apart, by order."""
-    changes: int = 0
-
-    @property
-    def catalog(self) -> Catalog:
-        return open_catalog(self.settings)
-
-    def put(self, order_id: int, **columns: Any) -> None:
-        """A change of an order; it goes to the partition of its key."""
-        self.changes += 1
-        row = {"status": f"change {self.changes}", **columns}
-        topic = ORDERS.topic(self.settings.topic_prefix)
-        produce(self.settings, topic, [change(order_id, self.changes, partition=order_id % 3, at=moment(DAY), **row)])
-        self.state[order_id] = row
-
-    def run(self, work: Callable[[Settings], object], fault: str = "") -> None:
-        """Does the work; with a fault it must die there, without one it must end well."""
-        process = SERVER.Process(target=_work, args=(work, {**self.environment, fault_points.VARIABLE: fault}))
-        process.start()
-        process.join(SECONDS)
-        assert process.exitcode == (-signal.SIGKILL if fault else 0), fault
-
-    def assert_right(self, *columns: str) -> None:
-        """Each record once in bronze and in versions, silver as the shop has it, and both as their own checks say."""
-        bronze, versions, silver = (self.catalog.load_table(name).scan().to_arrow().to_pylist() for name in TABLES)
-        assert sorted(row["_lsn"] for row in bronze) == list(range(1, self.changes + 1))
-        assert sorted(row["_lsn"] for row in versions) == list(range(1, self.changes + 1))
-        names = ("status", *columns)
-        held = {row["order_id"]: {name: row[name] for name in names} for row in silver}
-        assert len(silver) == len(held)
-        assert held == {key: {name: row.get(name) for name in names} for key, row in self.state.items()}
-        for outcome in (
-            check_bronze(self.settings, self.catalog, ORDERS, DAY),
-            check_silver(self.settings, self.catalog, ORDERS),
-        ):
-            assert outcome.passed, outcome.description
-
-
-def _work(work: Callable[[Settings], object], environment: Mapping[str, str]) -> None:
-    os.environ.update(environment)
-    work(load())
-
-
-def carry(settings: Settings) -> None:
-    """All that is new, from Kafka to silver."""
-    catalog = open_catalog(settings)
-    stage_day(settings, ORDERS, DAY)
-    load_day(settings, catalog, ORDERS, DAY)
-    merge_silver(settings, catalog, ORDERS)
 
 
 def carry_and_expire(settings: Settings) -> None:
@@ -123,6 +48,14 @@ def rebuild_ledger(settings: Settings) -> None:
     """What an operator does who was told so; also one who does not know that it is done already."""
     with suppress(NotNeededError):
         rebuild(settings, open_catalog(settings), ORDERS)
+
+
+def accept_drift(settings: Settings) -> None:
+    """What an operator does when a table has stopped, and once more when nobody knows whether it was done."""
+    catalog = open_catalog(settings)
+    stops = open_drift(settings, catalog, ORDERS)
+    if stops is not None and stops.change:
+        accept(settings, catalog, ORDERS, stops.change, reason="the one was dropped, the other added", by="a test")
 
 
 def build(settings: Settings) -> None:
@@ -199,7 +132,7 @@ def _assert_gold_right(shop: ShopInSilver) -> None:
 
 
 def test_every_situation_has_its_test() -> None:
-    tested = ("table-", "schema-", "expiry-", "staged-file-", "rebuild-", "note-", "branch-")
+    tested = ("table-", "schema-", "expiry-", "staged-file-", "rebuild-", "drift-", "note-", "branch-")
     assert [point for point in SituationPoint if not point.startswith(tested)] == []
 
 
@@ -250,17 +183,17 @@ def test_a_broken_staged_file_that_was_half_set_aside_is_replaced(
     read: set[str] = set()
     for number, point in enumerate(passed):
         orders.put(number)
-        orders.run(_stage)
-        (new,) = _staged(orders) - read
+        orders.run(stage)
+        (new,) = orders.staged - read
         with orders.files.open_output_stream(new) as file:
             file.write(b"PAR1 and no more")
         orders.run(carry, point)
         orders.run(carry)  # sets it aside, if that was still to be done
         orders.run(carry)  # stages its offsets again: they were the last of their partition, and so left no gap
         orders.assert_right()
-        read = _staged(orders)
+        read = orders.staged
         assert new in read, "its offsets were staged again"
-        assert [path for path in _all(orders) if path.startswith(new) and path.endswith(".set-aside")]
+        assert [path for path in orders.under_staging if path.startswith(new) and path.endswith(".set-aside")]
 
 
 def test_a_rebuilt_ledger_that_was_cut_off_is_whole_or_not_there(orders: Orders) -> None:
@@ -273,6 +206,20 @@ def test_a_rebuilt_ledger_that_was_cut_off_is_whole_or_not_there(orders: Orders)
         orders.put(number)
         orders.run(carry)
         orders.assert_right()
+
+
+def test_an_accepted_change_whose_acceptance_was_cut_off_is_accepted_once(orders: Orders) -> None:
+    orders.put(0)
+    orders.run(carry)
+    for number, point in enumerate(points("drift-"), 1):
+        orders.put(number, without="refunded", **{f"returned_{number}": "1.00"})
+        orders.run(stage)
+        orders.run(accept_drift, point)
+        orders.run(accept_drift)
+        orders.run(carry)
+        orders.assert_right(*(f"returned_{each}" for each in range(1, number + 1)))
+        accepted = [each["change"] for each in decisions(orders.catalog.load_table(ORDERS.bronze_table))]
+        assert accepted == [f"columns:-refunded+returned_{each}" for each in range(1, number + 1)]
 
 
 def test_gold_that_could_not_note_what_it_has_read_notes_it_in_the_next_build(shop: ShopInSilver) -> None:
@@ -298,16 +245,3 @@ def _lose_ledger(catalog: Catalog) -> None:
     compact(catalog, ORDERS.bronze_table)
     catalog.load_table(ORDERS.bronze_table).manage_snapshots().remove_tag(TAG).commit()
     expire(catalog, ORDERS)
-
-
-def _stage(settings: Settings) -> None:
-    stage_day(settings, ORDERS, DAY)
-
-
-def _all(orders: Orders) -> set[str]:
-    selector = FileSelector(orders.staging, allow_not_found=True, recursive=True)
-    return {each.path for each in orders.files.get_file_info(selector)}
-
-
-def _staged(orders: Orders) -> set[str]:
-    return {path for path in _all(orders) if path.endswith(".parquet")}
