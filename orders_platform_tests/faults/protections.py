@@ -78,9 +78,11 @@ def _consume_with(name: str, value: str) -> None:
 
 def _publish_on_whatever_head_there_is() -> None:
     """What PyIceberg's own `set_current_snapshot` does: main goes to the branch, wherever it was forked."""
+    from orders_platform.fault_points import FaultPoint, reach
     from orders_platform.lake import gold
 
     def publish(table: Any, branch: str, *, to: int, **_: Any) -> None:
+        reach(FaultPoint.GOLD_BEFORE_PUBLISH)
         table.refresh()
         table.manage_snapshots().set_current_snapshot(to).remove_branch(branch).commit()
 
