@@ -80,10 +80,12 @@ class StoreProxy:
 
     async def _stop(self) -> None:
         self._server.close()
-        connections = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in connections:
-            task.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
+        await asyncio.sleep(0)  # what was accepted just now becomes a connection
+        while connections := [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]:
+            for task in connections:
+                task.cancel()
+            await asyncio.gather(*connections, return_exceptions=True)
+            await asyncio.sleep(0)
         for _ in range(TURNS_UNTIL_CLOSED):
             await asyncio.sleep(0)
 
