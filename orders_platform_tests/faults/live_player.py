@@ -62,13 +62,15 @@ def play_live(history: LiveHistory, settings: Settings, contracts: Sequence[Cont
     started = time.monotonic()
     player = LivePlayer(history, settings, contracts, folder)
     found: list[str] = []
-    with noted(found):
-        player.prepare()
-        for fault in history.faults:
-            player.play(fault)
-        found += player.heal()
-    with noted(found):
-        down(settings, player.say)
+    try:
+        with noted(found):
+            player.prepare()
+            for fault in history.faults:
+                player.play(fault)
+            found += player.heal()
+    finally:
+        with noted(found):
+            down(settings, player.say)
     return LiveOutcome(history, found, round(time.monotonic() - started, 1), player.log, player.ends)
 
 

@@ -9,11 +9,12 @@ import argparse
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
@@ -88,7 +89,7 @@ def matrix(
             pool.shutdown(cancel_futures=True)
 
 
-def live_matrix(seeds: Iterable[int], evidence: Path) -> Iterator[LiveOutcome]:
+def live_matrix(seeds: Iterable[int], evidence: Path) -> Generator[LiveOutcome]:
     """Plays live histories, one at a time: each has a stack of its own."""
     for seed in seeds:
         folder = evidence / f"live seed {seed}"
@@ -151,12 +152,14 @@ def _outcomes(
     recorded = len(seeds) - live
     evidence = home / "evidence"
     return _as_they_end(
-        _on_a_recording(seeds[:recorded], home, recording, jobs) if recorded else (),
+        _on_a_recording(seeds[:recorded], home, recording, jobs),
         live_matrix(seeds[recorded:], evidence),
     )
 
 
-def _on_a_recording(seeds: Sequence[int], home: Path, kept: Path | None, jobs: int) -> Iterator[Outcome]:
+def _on_a_recording(seeds: Sequence[int], home: Path, kept: Path | None, jobs: int) -> Generator[Outcome]:
+    if not seeds:
+        return
     settings = new_settings(home / "stack")
     try:
         up(settings, print)
@@ -167,25 +170,35 @@ def _on_a_recording(seeds: Sequence[int], home: Path, kept: Path | None, jobs: i
         down(settings, print)
 
 
-def _as_they_end(*sources: Iterable[T]) -> Iterator[T]:
-    """What the sources bring, each in a thread of its own. Raises what one of them raises."""
-    brought: SimpleQueue[T | Future[None]] = SimpleQueue()
+def _as_they_end(*sources: Generator[T]) -> Generator[T]:
+    """What the sources bring, each in a thread of its own. Raises what one of them raises.
 
-    def bring(source: Iterable[T]) -> None:
-        for each in source:
-            brought.put(each)
+    Who stops listening, or is stopped, closes them: each ends what it has begun, begins nothing more and cleans up.
+    """
+    brought: SimpleQueue[T | Future[None]] = SimpleQueue()
+    stopped = threading.Event()
+
+    def bring(source: Generator[T]) -> None:
+        with closing(source):
+            for each in source:
+                brought.put(each)
+                if stopped.is_set():
+                    return
 
     with ThreadPoolExecutor(len(sources)) as pool:
-        for source in sources:
-            pool.submit(bring, source).add_done_callback(brought.put)
-        left = len(sources)
-        while left:
-            each = brought.get()
-            if isinstance(each, Future):
-                each.result()
-                left -= 1
-            else:
-                yield each
+        try:
+            for source in sources:
+                pool.submit(bring, source).add_done_callback(brought.put)
+            left = len(sources)
+            while left:
+                each = brought.get()
+                if isinstance(each, Future):
+                    each.result()
+                    left -= 1
+                else:
+                    yield each
+        finally:
+            stopped.set()
 
 
 if __name__ == "__main__":

@@ -68,15 +68,18 @@ def play(
     started = time.monotonic()
     player = Player(history.seed, recording, shared, contracts, folder, history.days, server)
     found: list[str] = []
-    with noted(found):
-        player.prepare()
-        for step, portion in zip(history.steps, recording.portions(history.cuts, history.moving), strict=True):
-            player.play(step, portion, ACTIONS[step.fault])
-        found += player.heal()
-    with noted(found):
+    try:
+        with noted(found):
+            player.prepare()
+            for step, portion in zip(history.steps, recording.portions(history.cuts, history.moving), strict=True):
+                player.play(step, portion, ACTIONS[step.fault])
+            found += player.heal()
         if found:
-            player.keep()
-        player.close()
+            with noted(found):
+                player.keep()
+    finally:
+        with noted(found):
+            player.close()
     return Outcome(history, found, round(time.monotonic() - started, 1), player.log, player.ends)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urlsplit
@@ -102,28 +102,18 @@ class StoreProxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection of a client, request by request: none is sent before the one before it is answered."""
-        try:
+        async with _closed(writer):
             server_reader, server_writer = await asyncio.open_connection(*self._target)
-        except BaseException:
-            writer.transport.abort()
-            raise
-        late: list[float] = []
-        answers = asyncio.create_task(_pass_answers(server_reader, writer, late))
-        try:
-            with suppress(asyncio.IncompleteReadError, ConnectionError):
-                while await self._pass_request(reader, writer, server_writer, late):
-                    pass
-        except asyncio.CancelledError:  # what was written is cut as well: nobody may be left to read it
-            writer.transport.abort()
-            server_writer.transport.abort()
-            raise
-        finally:
-            answers.cancel()
-            await asyncio.gather(answers, return_exceptions=True)
-            for each in (writer, server_writer):
-                each.close()
-                with suppress(ConnectionError):
-                    await each.wait_closed()
+            async with _closed(server_writer):
+                late: list[float] = []
+                answers = asyncio.create_task(_pass_answers(server_reader, writer, late))
+                try:
+                    with suppress(asyncio.IncompleteReadError, ConnectionError):
+                        while await self._pass_request(reader, writer, server_writer, late):
+                            pass
+                finally:
+                    answers.cancel()
+                    await asyncio.gather(answers, return_exceptions=True)
 
     async def _pass_request(
         self,
@@ -154,6 +144,20 @@ class StoreProxy:
             server.write(piece)
             await server.drain()
         return True
+
+
+@asynccontextmanager
+async def _closed(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
+    """Closes it at the end. Who is cancelled waits for nothing to be sent: nobody may be left to read it."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        writer.transport.abort()
+        raise
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+import time
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from orders_platform.settings import Settings
 from orders_platform_tests.faults import matrix as matrix_module
 from orders_platform_tests.faults import player as player_module
 from orders_platform_tests.faults.history import Fault, History, Step
-from orders_platform_tests.faults.matrix import main, matrix
+from orders_platform_tests.faults.matrix import _as_they_end, main, matrix
 from orders_platform_tests.faults.player import Outcome, Player, play
 from orders_platform_tests.faults.recording import Recording
 
@@ -59,3 +61,29 @@ def test_a_failure_prints_the_command_that_plays_it_again(
 def test_a_recording_that_was_kept_is_the_same(recording: Recording, tmp_path: Path) -> None:
     recording.save(tmp_path / "kept")
     assert Recording.load(tmp_path / "kept") == recording
+
+
+def test_who_stops_the_matrix_ends_what_has_begun_and_begins_nothing_more() -> None:
+    begun, cleaned = list[int](), list[str]()
+
+    def histories(name: str) -> Generator[int]:
+        try:
+            for number in range(1000):
+                begun.append(number)
+                yield number
+                time.sleep(0.01)
+        finally:
+            cleaned.append(name)
+
+    def failing() -> Generator[int]:
+        yield -1
+        raise RuntimeError("no stack")
+
+    outcomes = _as_they_end(histories("recorded"), histories("live"))
+    assert next(outcomes) == 0
+    outcomes.close()
+    assert sorted(cleaned) == ["live", "recorded"]
+    with pytest.raises(RuntimeError, match="no stack"):
+        list(_as_they_end(histories("beside it"), failing()))
+    assert cleaned[2:] == ["beside it"]
+    assert len(begun) < 1000

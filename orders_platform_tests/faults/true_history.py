@@ -24,8 +24,7 @@ CREATE SCHEMA watched;
 CREATE TABLE watched.changes (id bigserial PRIMARY KEY, of_table text, op text, image jsonb);
 CREATE FUNCTION watched.note() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF TG_OP = 'DELETE' OR TG_OP = 'UPDATE' AND TG_ARGV[0]::text IS NOT NULL
-            AND to_jsonb(OLD) -> TG_ARGV[0] <> to_jsonb(NEW) -> TG_ARGV[0] THEN
+    IF TG_OP = 'DELETE' OR TG_OP = 'UPDATE' AND to_jsonb(OLD) -> TG_ARGV[0] <> to_jsonb(NEW) -> TG_ARGV[0] THEN
         INSERT INTO watched.changes (of_table, op, image) VALUES (TG_TABLE_NAME, 'd', to_jsonb(OLD));
     END IF;
     IF TG_OP <> 'DELETE' THEN

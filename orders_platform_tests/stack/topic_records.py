@@ -12,7 +12,9 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from orders_platform.settings import Settings
 
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 30.0
+BATCH = 500
+"""Records between two looks at what was found: a look at each would cost the square of their number."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,9 @@ def records(settings: Settings, table: str, until: Callable[[list[Record]], bool
         deadline = time.monotonic() + WAIT_SECONDS
         while not until(found):
             assert time.monotonic() < deadline, f"after {WAIT_SECONDS:g} s {topic} has {found}"
-            message = consumer.poll(0.2)
-            if message is None or message.error() is not None:
-                continue
-            found.append(Record(_json(message.key()), _json(message.value()), dict(message.headers() or [])))
+            for message in consumer.consume(BATCH, 0.1):
+                if message.error() is None:
+                    found.append(Record(_json(message.key()), _json(message.value()), dict(message.headers() or [])))
     finally:
         consumer.close()
     return found
