@@ -19,13 +19,13 @@ from orders_platform.stack.supervise import ensure, ensure_all, running, take_do
 
 def _part(settings: Settings, program: str, **changes: object) -> Part:
     """The front's part with another program in its place."""
-    part = clickhouse(settings)
+    part = replace(clickhouse(settings), **changes)  # type: ignore[arg-type]
 
     def prepare(_: Report) -> Command:
         part.folder.mkdir(parents=True, exist_ok=True)
         return Command((sys.executable, "-c", program, part.mark), part.mark, part.log_file, part.pid_file)
 
-    return replace(part, prepare=prepare, **changes)  # type: ignore[arg-type]
+    return replace(part, prepare=prepare)
 
 
 def test_a_part_that_dies_at_once_is_an_error_with_the_end_of_its_log(settings: Settings) -> None:
@@ -43,7 +43,8 @@ def test_a_part_that_never_answers_is_an_error_after_its_time(settings: Settings
 
 def test_all_problems_are_told_at_once(settings: Settings) -> None:
     first = _part(settings, "raise SystemExit('first problem')")
-    second = replace(first, title="Other", ports={}, mark=first.mark + "2", log_file=first.log_file.with_name("2.log"))
+    files = {"log_file": first.log_file.with_name("2.log"), "pid_file": first.pid_file.with_name("2.pid")}
+    second = _part(settings, "raise SystemExit(2)", title="Other", ports={}, mark=first.mark + "2", **files)
     with pytest.raises(StackError, match=r"ClickHouse(.|\n)*\nOther"):
         ensure_all([first, second], print)
 
