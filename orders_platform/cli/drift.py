@@ -2,47 +2,66 @@
 
 from __future__ import annotations
 
+import functools
 import getpass
 from typing import Annotated, Any
 
 import typer
 
-from orders_platform.cli.app import Json, drift, explained, out, print_json
-from orders_platform.cli.tables import contracts_of
+from orders_platform.cli.app import WRONG, Json, drift, explained, out, print_json
+from orders_platform.cli.tables import contracts_of, stop_of
 from orders_platform.settings import load
 
 
 @drift.command("list")
 @explained
-def list_(as_json: Json = False) -> None:
+def list_(
+    table: Annotated[str | None, typer.Option(help="Only this table, such as `orders`.")] = None, as_json: Json = False
+) -> None:
     """List how the shop's tables differ from their contracts, as the last load saw it, and what was accepted.
 
-    A change that stops a table is named by its failed run. Example: `orders-platform drift list`
+    Decodes what is staged and not loaded, and names the change that stops a table now. Exit 1 if something stops one.
+
+    Example: `orders-platform drift list`
     """
     from orders_platform.ingest.bronze import bronze_table
     from orders_platform.ingest.drift import decisions, last_seen
+    from orders_platform.ingest.drift_acceptance import open_drift
+    from orders_platform.ingest.errors import SchemaDriftError
     from orders_platform.lake.catalog import open_catalog
     from orders_platform.lake.evolved import evolved_fields, widened_columns
 
-    catalog = open_catalog(load())
+    settings = load()
+    catalog = open_catalog(settings)
     found: dict[str, dict[str, Any]] = {}
-    for contract in contracts_of(None):
-        table = bronze_table(catalog, contract)
+    for contract in contracts_of(table):
+        stops = stop_of(functools.partial(open_drift, settings, catalog, contract))
+        change = stops.change if isinstance(stops, SchemaDriftError) else None
+        bronze = bronze_table(catalog, contract)
         found[contract.table] = {
-            "differs": str(last_seen(table)),
-            "evolved": {field.name: str(field.field_type) for field in evolved_fields(table.schema())},
-            "widened": widened_columns(contract, table.schema()),
-            "accepted": decisions(table),
+            "open": stops and {"change": change, "message": str(stops)},
+            "differs": str(last_seen(bronze)),
+            "evolved": {field.name: str(field.field_type) for field in evolved_fields(bronze.schema())},
+            "widened": widened_columns(contract, bronze.schema()),
+            "accepted": decisions(bronze),
         }
     if as_json:
         print_json(found)
-        return
+    else:
+        _show(found)
+    if any(each["open"] for each in found.values()):
+        raise typer.Exit(WRONG)
+
+
+def _show(found: dict[str, dict[str, Any]]) -> None:
     for name, each in found.items():
         evolved = [f"bronze has {column} ({kind}) beside the contract" for column, kind in each["evolved"].items()]
         evolved += [f"bronze has {column} as {kind}" for column, kind in each["widened"].items()]
         accepted = [f"accepted {d['change']} ({d['reason']})" for d in each["accepted"]]
         said = [each["differs"] or "as its contract in the last load", *evolved, *accepted]
         out.print(f"{name}: {'; '.join(said)}", markup=False)
+        if each["open"]:
+            out.print(f"{name}: STOPPED. {each['open']['message']}", markup=False, highlight=False)
 
 
 @drift.command("accept")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import getpass
 from typing import Annotated, Any
 
 import typer
 
 from orders_platform.cli.app import WRONG, Json, explained, gaps, out, print_json, steps
-from orders_platform.cli.tables import contracts_of
+from orders_platform.cli.tables import contracts_of, stop_of
 from orders_platform.settings import load
 
 
@@ -21,6 +22,7 @@ def list_(
 
     Looks at the topics, and decodes what is staged and not loaded. Example: `orders-platform gaps list --table orders`
     """
+    from orders_platform.ingest.errors import GapError
     from orders_platform.ingest.gap_acceptance import open_gap
     from orders_platform.ingest.ledger import Ledger
     from orders_platform.lake.catalog import open_catalog
@@ -29,10 +31,11 @@ def list_(
     catalog = open_catalog(settings)
     found: dict[str, dict[str, Any]] = {}
     for contract in contracts_of(table):
-        stops = open_gap(settings, catalog, contract)
+        stops = stop_of(functools.partial(open_gap, settings, catalog, contract))
+        gap = stops.gap if isinstance(stops, GapError) else None
         accepted = Ledger.of_table(catalog, contract.bronze_table).accepted
         found[contract.table] = {
-            "open": stops and {"name": stops.gap and stops.gap.name, "message": str(stops)},
+            "open": stops and {"name": gap and gap.name, "message": str(stops)},
             "accepted": [{"name": each.gap.name, **each.to_dict()} for each in accepted],
         }
     if as_json:
@@ -53,6 +56,7 @@ def _show(found: dict[str, dict[str, Any]]) -> None:
             )
         if each["open"]:
             out.print(f"{table}: STOPPED. {each['open']['message']}", markup=False, highlight=False)
+        if each["open"] and each["open"]["name"]:
             out.print(
                 f"  orders-platform gaps accept {table} {each['open']['name']} --reason '…'",
                 markup=False,

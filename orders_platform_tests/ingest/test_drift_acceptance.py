@@ -142,12 +142,38 @@ def test_a_change_within_what_is_staged_of_a_topic_that_is_no_more_is_decided_up
     assert open_drift(shop_topic, catalog, contract()) is None
 
 
-def test_the_command_refuses_a_typo_and_says_what_stops_the_table(
-    stopped: Settings, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def commanded(stopped: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The same, and the commands work on it."""
     monkeypatch.setenv("ORDERS_PLATFORM_HOME", str(stopped.home))
     monkeypatch.setenv("ORDERS_PLATFORM_TOPIC_PREFIX", stopped.topic_prefix)
     monkeypatch.setenv("ORDERS_PLATFORM_PORT_KAFKA", str(stopped.ports.kafka))
+    return stopped
+
+
+def listed(group: str) -> tuple[int, dict[str, Any]]:
+    done = CliRunner().invoke(app, [group, "list", "--json"])
+    return done.exit_code, {table: each["open"] for table, each in json.loads(done.stdout).items()}
+
+
+def test_a_list_names_what_stops_each_table_now_and_one_hides_no_other(commanded: Settings) -> None:
+    code, stops = listed("drift")
+    assert (code, stops["orders"]["change"]) == (WRONG, CHANGE)
+    assert f"drift accept orders {CHANGE}" in stops["orders"]["message"].replace("'", "")
+    assert stops["customers"]["change"] is None, "its topic is not there, which is another problem"
+    assert "customers" in stops["customers"]["message"]
+    code, stops = listed("gaps")
+    assert (code, stops["orders"]["name"]) == (WRONG, None)
+    assert CHANGE in stops["orders"]["message"]
+    shown = CliRunner().invoke(app, ["gaps", "list"])
+    assert "gaps accept orders" not in shown.stdout, "there is no gap"
+    decide(commanded, CHANGE)
+    shown = CliRunner().invoke(app, ["drift", "list", "--table", "orders"])
+    assert (shown.exit_code, "STOPPED" in shown.stdout) == (OK, False)
+    assert f"accepted {CHANGE} (known)" in " ".join(shown.stdout.split())
+
+
+def test_the_command_refuses_a_typo_and_says_what_stops_the_table(commanded: Settings, catalog: Catalog) -> None:
     command = lambda *words: CliRunner().invoke(app, ["drift", "accept", "orders", *words])  # noqa: E731
     typo = command("columns:-status+stat", "--reason", "known")
     assert typo.exit_code == WRONG
@@ -159,4 +185,4 @@ def test_the_command_refuses_a_typo_and_says_what_stops_the_table(
     assert {name: json.loads(done.stdout)[name] for name in ("change", "reason", "by")} == {
         "change": CHANGE, "reason": "known", "by": "ann",
     }  # fmt: skip
-    assert ingest(stopped, DAY).rows == 2
+    assert ingest(commanded, DAY).rows == 2
