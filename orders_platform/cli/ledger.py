@@ -12,7 +12,7 @@ from orders_platform.cli.tables import contracts_of
 from orders_platform.settings import load
 
 if TYPE_CHECKING:
-    from orders_platform.ingest.ledger_view import PartitionView
+    from orders_platform.ingest.ledger_view import LedgerView, PartitionView
 
 
 @ledger.command("show")
@@ -24,17 +24,35 @@ def ledger_show(
 ) -> None:
     """Show which offsets each bronze table holds, by topic and partition, and which were accepted as lost.
 
+    Exit 1 if a table's ledger is missing or cannot be believed; the others' are shown all the same.
+
     Example: `orders-platform ledger show --table orders --rows`
     """
+    from orders_platform.ingest.errors import LedgerError
     from orders_platform.ingest.ledger_view import view
     from orders_platform.lake.catalog import open_catalog
 
     settings = load()
     catalog = open_catalog(settings)
-    found = [view(settings, catalog, contract, count_rows=rows) for contract in contracts_of(table)]
+    found: list[LedgerView] = []
+    problems: dict[str, str] = {}
+    for contract in contracts_of(table):
+        try:
+            found.append(view(settings, catalog, contract, count_rows=rows))
+        except LedgerError as error:
+            problems[contract.table] = str(error)
     if as_json:
-        print_json({each.table: each.to_dict() for each in found})
-        return
+        broken = {name: {"problem": problem} for name, problem in problems.items()}
+        print_json({each.table: each.to_dict() for each in found} | broken)
+    else:
+        _show(found)
+    for name, problem in problems.items():
+        err.print(f"{name}: {problem}", markup=False, highlight=False)
+    if problems:
+        raise typer.Exit(WRONG)
+
+
+def _show(found: list[LedgerView]) -> None:
     shown = Table("table", "rows", "log", "partition", "offsets", "loaded", "accepted as lost", "position", box=None)
     for each in found:
         for number, place in enumerate(each.partitions or (None,)):

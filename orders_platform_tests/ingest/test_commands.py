@@ -74,7 +74,11 @@ def test_a_ledger_is_shown_and_rebuilt_only_where_it_is_needed(
     table.maintenance.expire_snapshots().by_ids(
         [each.snapshot_id for each in table.metadata.snapshots if head and each.snapshot_id != head.snapshot_id]
     ).commit()
-    assert command("ledger", "show", "--table", "orders").exit_code == WRONG
+    lost = command("ledger", "show", "--json")
+    assert lost.exit_code == WRONG
+    assert "orders: " in lost.stderr
+    assert "ledger rebuild" in json.loads(lost.stdout)["orders"]["problem"]
+    assert "partitions" in json.loads(lost.stdout)["customers"], "one table's problem hides no other table"
     rebuilt = command("ledger", "rebuild", "orders", "--json")
     assert rebuilt.exit_code == OK, rebuilt.output
     said = json.loads(rebuilt.stdout)
