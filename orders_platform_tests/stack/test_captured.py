@@ -13,7 +13,7 @@ from orders_platform.stack import StackError, wait_until_captured
 from orders_platform.stack.connect_rest import ConnectRest
 from orders_platform.stack.connector import ensure_connector
 from orders_platform.stack.debezium import CONNECTOR, read_slot
-from orders_platform_tests.stack.topic_records import Record, records
+from orders_platform_tests.stack.topic_records import records
 
 
 def test_what_was_committed_before_is_in_kafka_afterwards(
@@ -26,13 +26,8 @@ def test_what_was_committed_before_is_in_kafka_afterwards(
         )
     wait_until_captured(troubled_stack)
     monkeypatch.setattr("orders_platform_tests.stack.topic_records.WAIT_SECONDS", 5.0)
-    wanted, there = range(600_000, 602_001), set[int]()
-
-    def complete(found: list[Record]) -> bool:
-        there.update(r.key["customer_id"] for r in found[-1:] if r.key["customer_id"] in wanted)
-        return len(there) == len(wanted)
-
-    records(troubled_stack, "customers", complete)
+    wanted = set(range(600_000, 602_001))
+    records(troubled_stack, "customers", lambda found: wanted <= {each.key["customer_id"] for each in found})
 
 
 def test_a_connector_that_does_not_run_is_an_error_after_the_time(troubled_stack: Settings) -> None:
