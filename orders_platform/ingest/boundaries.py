@@ -43,6 +43,8 @@ class TopicMemory:
     def origins(self, log: TopicLog) -> dict[int, int]:
         """For each partition: the start of the log when the topic was first seen; 0 for partitions added later.
 
+        Where the file was lost the log seems to begin where it starts now: the ledger knows better (`gone_from_log`).
+
         Raises:
             TopicRecreatedError: if the topic was first seen in another cluster.
         """

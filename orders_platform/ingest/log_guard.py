@@ -76,11 +76,16 @@ def refuse_lost(log: TopicLog, lost: Mapping[int, Intervals]) -> None:
 
 
 def gone_from_log(log: TopicLog, ledger: Ledger, origins: Mapping[int, int]) -> dict[int, Intervals]:
-    """Offsets from the first sight of the topic to the start of its log that were never loaded; they may be staged."""
-    gone = {
-        partition: Intervals(((origins[partition], max(origins[partition], bounds.start)),))
-        for partition, bounds in log.partitions.items()
-    }
+    """Offsets from the first sight of the topic to the start of its log that were never loaded; they may be staged.
+
+    The origins stand beside the staged files and may be lost with them; then the topic looks as if it were seen for the
+    first time. Where the ledger holds earlier offsets, it was not.
+    """
+    gone = {}
+    for partition, bounds in log.partitions.items():
+        done = ledger.done(log.topic_id, partition)
+        begun = min(origins[partition], done.first) if done else origins[partition]
+        gone[partition] = Intervals(((begun, max(begun, bounds.start)),))
     return ledger.missing(log.topic_id, gone)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from datetime import date, timedelta
+from pathlib import Path
 
 import pytest
 from pyiceberg.catalog import Catalog
@@ -73,6 +75,29 @@ def test_expired_offsets_are_accepted_exactly_and_stay_in_the_ledger(
     (place,) = [each for each in seen.partitions if each.partition == 0]
     assert (place.loaded, place.lost, place.offsets, place.rows) == (((0, 3), (6, 10)), ((3, 6),), 7, 7)
     assert [gap["kind"] for gap in seen.to_dict()["gaps"]] == ["expired"]
+
+
+@pytest.mark.parametrize("lost", ["*/*/origin.json", "*"])
+@pytest.mark.parametrize("known", [True, False], ids=["while the gap is open", "before anybody saw the gap"])
+def test_offsets_that_expired_are_a_gap_although_all_that_lay_beside_the_tables_is_lost(
+    shop_topic: Settings, topic: str, catalog: Catalog, lost: str, known: bool
+) -> None:
+    """A life-cycle rule of the bucket, a folder that was wiped, or staging that moved to another place."""
+    produce(shop_topic, topic, [change(i, i, at=moment(DAY)) for i in range(10)])
+    ingest(shop_topic, DAY, {0: 3})
+    delete_before(shop_topic, topic, 0, 6)
+    if known:
+        stopped(shop_topic, catalog, RecordsExpiredError)
+    for each in list(Path(shop_topic.staging).glob(lost)):
+        shutil.rmtree(each) if each.is_dir() else each.unlink()
+    name = stopped(shop_topic, catalog, RecordsExpiredError)
+    assert name.endswith(":0:3-6")
+    with pytest.raises(RecordsExpiredError):
+        unread(shop_topic, catalog, contract())
+    let(shop_topic, catalog, name)
+    assert ingest(shop_topic, DAY).ranges == (OffsetRange(0, 6, 10),)
+    assert open_gap(shop_topic, catalog, contract()) is None
+    assert_sound(shop_topic, catalog, DAY)
 
 
 def test_a_topic_made_again_is_read_from_its_start_and_staged_records_of_the_former_one_are_not_lost(
