@@ -31,7 +31,10 @@ from orders_platform.ingest.ledger import COMMIT, REPAIR_LOG, TAG, Ledger
 from orders_platform.ingest.offsets import OffsetRange
 from orders_platform.lake.commits import CommitUnknownError, ConflictError, commit
 from orders_platform.lake.duckdb_engine import connect, scan_sql, write_files
+from orders_platform.lake.evolved import as_wide
 from orders_platform.lake.schemas import beyond_sql, bronze_schema, column_list, quoted
+from orders_platform.lake.shop_keys import key_name, keys_sql
+from orders_platform.lake.text_form import lake_text
 from orders_platform.settings import Settings
 
 KEYS_AT_A_TIME = 10_000
@@ -66,7 +69,8 @@ def remove_vanished(settings: Settings, catalog: Catalog, contract: Contract, un
     except NoSuchTableError:
         return Vanished(0, 0, 0, None)
     with connect(settings) as con:
-        texts = ", ".join(f"{quoted(key)}::VARCHAR AS k{i}" for i, key in enumerate(contract.key))
+        kept = as_wide(contract, silver.schema())
+        texts = ", ".join(f"{lake_text(c.name, c.type)} AS k{i}" for i, c in enumerate(kept.key_columns))
         con.execute(
             f"CREATE TEMP TABLE asked AS SELECT row_number() OVER () AS i, {texts}, {column_list(contract.key)}, "
             f"_epoch, _commit_pos, _lsn, _tx_id FROM {scan_sql(silver)} "
@@ -98,26 +102,20 @@ class _Answer:
 def _ask(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract) -> _Answer:
     """Looks all keys up in one snapshot of PostgreSQL."""
     table = sql.Identifier(contract.schema, contract.source_table)
-    numbers = range(len(contract.key))
-    arrays = sql.SQL(", ").join(
-        sql.SQL("%s::text[]::{}[]").format(sql.SQL(column.source_type)) for column in contract.key_columns
-    )
-    names = sql.SQL(", ").join(sql.Identifier(f"k{i}") for i in numbers)
     same = sql.SQL(" AND ").join(
-        sql.SQL("t.{} = c.{}").format(sql.Identifier(column.source_name), sql.Identifier(f"k{i}"))
+        sql.SQL("t.{} = c.{}").format(sql.Identifier(column.source_name), key_name(i))
         for i, column in enumerate(contract.key_columns)
     )
-    query = sql.SQL(
-        "SELECT c.number FROM unnest(%s::bigint[], {}) AS c(number, {}) WHERE NOT EXISTS (SELECT FROM {} t WHERE {})"
-    ).format(arrays, names, table, same)
+    query = sql.SQL("SELECT number FROM ({}) AS c WHERE NOT EXISTS (SELECT FROM {} t WHERE {})")
     missing: list[int] = []
     with psycopg.connect(settings.postgres, options=_SESSION) as shop:
         row = shop.execute("SELECT now(), pg_current_snapshot()::text").fetchone()
         assert row is not None
         at, (_, first_unseen, running) = row[0], row[1].split(":")
-        con.execute("SELECT i, " + ", ".join(f"k{i}" for i in numbers) + " FROM asked ORDER BY i")
+        con.execute("SELECT i, " + ", ".join(f"k{i}" for i in range(len(contract.key))) + " FROM asked ORDER BY i")
         while rows := con.fetchmany(KEYS_AT_A_TIME):
-            missing += [number for (number,) in shop.execute(query, [list(part) for part in zip(*rows, strict=True)])]
+            keys = keys_sql(shop, contract, [row[1:] for row in rows])
+            missing += [rows[number - 1][0] for (number,) in shop.execute(query.format(keys, table, same))]
         shop.rollback()
     in_progress = tuple(int(each) for each in running.split(",") if each)
     return _Answer(missing, at.astimezone(UTC), int(first_unseen), in_progress)

@@ -15,12 +15,12 @@ from orders_platform.contracts import Contract
 from orders_platform.lake.duckdb_engine import scan_sql
 from orders_platform.lake.evolved import as_wide
 from orders_platform.lake.schemas import quoted
+from orders_platform.lake.text_form import lake_text, typed_text
 from orders_platform.quality import gold_rows
 from orders_platform.quality.errors import NotLoadedError
 from orders_platform.quality.gold_inputs import INPUTS, GoldInputs
 from orders_platform.quality.key_range import EVERYTHING, KeyRange
 from orders_platform.quality.sides import QuerySide, RowShape
-from orders_platform.quality.text_form import lake_text, typed_text
 from orders_platform.serving.client import open_client
 from orders_platform.settings import Settings
 

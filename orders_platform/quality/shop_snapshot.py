@@ -16,10 +16,11 @@ from psycopg import sql
 
 from orders_platform.contracts import Contract
 from orders_platform.lake.schemas import quoted
+from orders_platform.lake.shop_keys import key_name, keys_sql
+from orders_platform.lake.text_form import postgres_text
 from orders_platform.quality.errors import ShopUnreadableError
 from orders_platform.quality.key_range import EVERYTHING, KeyRange, postgres_key
 from orders_platform.quality.sides import Key, RowShape
-from orders_platform.quality.text_form import postgres_text
 
 _NULL = r"\N"
 SIGNAL_TABLE = "public.debezium_signal"
@@ -176,13 +177,13 @@ class ShopSide:
         texts = ", ".join(
             f"{postgres_text(column, self.masking_key)} AS {quoted(column.name)}" for column in self.contract.columns
         )
-        with snapshot.connection.cursor() as cursor, cursor.copy(self._command(keys)) as copy:
+        with snapshot.connection.cursor() as cursor, cursor.copy(self._command(snapshot, keys)) as copy:
             con.register("_shop_rows", _reader(copy, self.contract.column_names))
             rows = f"SELECT {texts} FROM _shop_rows"
             con.execute(f"CREATE OR REPLACE TEMP TABLE {quoted(target)} AS SELECT {select} FROM ({rows})")
             con.unregister("_shop_rows")
 
-    def _command(self, keys: Sequence[Key] | None) -> sql.Composed:
+    def _command(self, snapshot: ShopSnapshot, keys: Sequence[Key] | None) -> sql.Composed:
         table = sql.Identifier(self.contract.schema, self.contract.source_table)
         columns = sql.SQL(", ").join(
             sql.SQL("array_to_json({}) AS {}" if column.is_array else "{} AS {}").format(
@@ -193,13 +194,10 @@ class ShopSide:
         query = sql.SQL("SELECT {} FROM {}").format(columns, table)
         if keys is not None:
             names = sql.SQL(", ").join(sql.Identifier(column.source_name) for column in self.contract.key_columns)
-            arrays = sql.SQL(", ").join(
-                sql.SQL("{}::text[]::{}[]").format(
-                    sql.Literal([key[position] for key in keys]), sql.SQL(column.source_type)
-                )
-                for position, column in enumerate(self.contract.key_columns)
+            given = sql.SQL(", ").join(key_name(i) for i in range(len(self.contract.key)))
+            query += sql.SQL(" WHERE ({}) IN (SELECT {} FROM ({}) AS keys)").format(
+                names, given, keys_sql(snapshot.connection, self.contract, keys)
             )
-            query += sql.SQL(" WHERE ({}) IN (SELECT * FROM unnest({}))").format(names, arrays)
         elif not self.within.is_everything:
             query += sql.SQL(" WHERE {}").format(self.within.postgres(self.contract))
         return sql.SQL("COPY ({}) TO STDOUT (FORMAT csv, HEADER, NULL {})").format(query, sql.Literal(_NULL))
@@ -227,12 +225,12 @@ class _CopiedBytes(io.RawIOBase):
 def _reader(copy: psycopg.Copy, columns: Sequence[str]) -> pa.RecordBatchReader:
     """The rows as text, under a header: without it, a table without rows would be no CSV to Arrow.
 
-    What is quoted is a value, even if it reads like PostgreSQL's null.
+    What is quoted is a value, even if it reads like PostgreSQL's null; an empty line is an empty text.
     """
     return pacsv.open_csv(
         io.BufferedReader(_CopiedBytes(copy), _BLOCK_BYTES),
         read_options=pacsv.ReadOptions(block_size=_BLOCK_BYTES),
-        parse_options=pacsv.ParseOptions(newlines_in_values=True),
+        parse_options=pacsv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
         convert_options=pacsv.ConvertOptions(
             column_types=dict.fromkeys(columns, pa.string()),
             null_values=[_NULL],
