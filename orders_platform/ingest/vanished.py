@@ -91,11 +91,15 @@ def remove_vanished(settings: Settings, catalog: Catalog, contract: Contract, un
 
 @dataclass(frozen=True)
 class _Answer:
-    """Numbers of the keys that PostgreSQL does not have, when, and which transactions it could not see then."""
+    """Numbers of the keys that PostgreSQL does not have, when, and which transactions it could not see then.
+
+    These are the ones in progress, and those from `first_unseen` on and before `next`, which was not given out yet.
+    """
 
     missing: Sequence[int]
     at: datetime
     first_unseen: int
+    next: int
     in_progress: tuple[int, ...]
 
 
@@ -109,24 +113,26 @@ def _ask(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract)
     query = sql.SQL("SELECT number FROM ({}) AS c WHERE NOT EXISTS (SELECT FROM {} t WHERE {})")
     missing: list[int] = []
     with psycopg.connect(settings.postgres, options=_SESSION) as shop:
-        row = shop.execute("SELECT now(), pg_current_snapshot()::text").fetchone()
+        row = shop.execute("SELECT now(), pg_current_snapshot()::text, pg_current_xact_id()::text").fetchone()
         assert row is not None
-        at, (_, first_unseen, running) = row[0], row[1].split(":")
+        at, (_, first_unseen, running), following = row[0], row[1].split(":"), row[2]
         con.execute("SELECT i, " + ", ".join(f"k{i}" for i in range(len(contract.key))) + " FROM asked ORDER BY i")
         while rows := con.fetchmany(KEYS_AT_A_TIME):
             keys = keys_sql(shop, contract, [row[1:] for row in rows])
             missing += [rows[number - 1][0] for (number,) in shop.execute(query.format(keys, table, same))]
         shop.rollback()
     in_progress = tuple(int(each) for each in running.split(",") if each)
-    return _Answer(missing, at.astimezone(UTC), int(first_unseen), in_progress)
+    return _Answer(missing, at.astimezone(UTC), int(first_unseen), int(following), in_progress)
 
 
 def _perhaps_unseen(found: _Answer) -> str:
     """SQL: a row's last change may be one that PostgreSQL's snapshot did not show: no reason to think it gone.
 
+    The rows were delivered before the snapshot was taken, so their transactions had begun. One that PostgreSQL has not
+    given out yet is of a history that a restore or a failover has undone: its rows are gone indeed.
     Debezium sends transaction ids in 32 bits, where they turn over.
     """
-    ahead = f"(_tx_id - {found.first_unseen % _32_BITS} + {_32_BITS}) % {_32_BITS} < {_32_BITS // 2}"
+    ahead = f"(_tx_id - {found.first_unseen % _32_BITS} + {_32_BITS}) % {_32_BITS} < {found.next - found.first_unseen}"
     running = ", ".join(str(each % _32_BITS) for each in found.in_progress) or "NULL"
     return f"_tx_id IS NOT NULL AND ({ahead} OR coalesce(_tx_id % {_32_BITS} IN ({running}), false))"
 

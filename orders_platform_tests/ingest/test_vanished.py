@@ -119,17 +119,31 @@ def test_a_change_that_comes_later_wins_whenever_it_comes(lake: Lake, late: str)
     assert lake.stock == {(2, 2): 7}
 
 
-def test_a_row_of_a_transaction_that_postgresql_does_not_show_yet_is_left(lake: Lake) -> None:
+@pytest.mark.parametrize("first", [0, 1], ids=["the elder ends first", "the younger ends first"])
+def test_a_row_of_a_transaction_that_postgresql_does_not_show_yet_is_left(lake: Lake, first: int) -> None:
     """A commit that waits for its synchronous standby is delivered by Debezium before any query sees it."""
-    with psycopg.connect(lake.settings.postgres) as running:
-        (xid,) = running.execute("SELECT pg_current_xact_id()::text::bigint").fetchone() or (0,)
-        lake.write(stock(2, 2, 3, _tx_id=xid), stock(3, 3, 4, _tx_id=xid + 1000))
+    with psycopg.connect(lake.settings.postgres) as elder, psycopg.connect(lake.settings.postgres) as younger:
+        running = [elder, younger]
+        for product, connection in enumerate(running):
+            (xid,) = connection.execute("SELECT pg_current_xact_id()::text::bigint").fetchone() or (0,)
+            lake.write(stock(2, 2 + product, 3 + product, _tx_id=xid))
         found = lake.remove()
         assert (found.removed, found.left) == (0, 2)
-    lake.shop(*["SELECT pg_current_xact_id()"] * 3)
+        running[first].rollback()
+        found = lake.remove()
+        assert (found.removed, found.left) == (1, 1)
+        assert lake.stock == {(2, 3 - first): 1}
+
+
+@pytest.mark.parametrize("distance", [1000, 2**31 - 1, -(2**31), -(2**31) - 1000])
+def test_rows_of_transactions_that_a_restore_has_undone_are_removed(lake: Lake, distance: int) -> None:
+    """Their numbers are of the future, or so long past that they look like it."""
+    with psycopg.connect(lake.settings.postgres) as connection:
+        (xid,) = connection.execute("SELECT pg_current_xact_id()::text::bigint").fetchone() or (0,)
+    lake.write(stock(2, 2, 3, _tx_id=(xid + distance) % 2**32))
     found = lake.remove()
-    assert (found.removed, found.left) == (1, 1)
-    assert lake.stock == {(3, 3): 1}
+    assert (found.removed, found.left) == (1, 0)
+    assert lake.stock == {}
 
 
 def test_the_ledger_knows_what_a_repair_has_put_into_the_table(lake: Lake) -> None:
