@@ -117,7 +117,8 @@ def forms(con: duckdb.DuckDBPyConnection, contract: Contract) -> list[EventForm]
         UNION ALL SELECT 'row', json_keys(e.payload, '/after'), partition, min("offset") FROM envelopes
         WHERE e.payload IS NOT NULL AND json_type(e.payload, '/after') = 'OBJECT' AND {own_wrapped} GROUP BY ALL
         UNION ALL SELECT 'key', json_keys(coalesce(TRY(json_extract(k, '/payload')), k::JSON)), partition, min("offset")
-        FROM (SELECT partition, "offset", TRY(decode(key)) AS k FROM envelopes WHERE e.payload IS NULL AND {own})
+        FROM (SELECT partition, "offset", TRY(decode(key)) AS k FROM envelopes
+              WHERE CASE WHEN e.payload IS NULL THEN {own} ELSE {own_wrapped} END)
         WHERE TRY(json_type(k)) = 'OBJECT' GROUP BY ALL
         ORDER BY 3, 4""",
         {"table": contract.source_table, "schema": contract.schema},

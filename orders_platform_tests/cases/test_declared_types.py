@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -32,6 +33,8 @@ ALTERED = {
     " INSERT INTO widened VALUES (2, 'b', 2, 2)",
     "added": "ALTER TABLE added ADD number bigint, ADD flag boolean, ADD total numeric(10,3), ADD day date;"
     " INSERT INTO added VALUES (2, 'b', 2, 2, 5000000000, true, 1.5, '2026-01-01')",
+    "rekeyed": "ALTER TABLE rekeyed DROP CONSTRAINT rekeyed_pkey, ADD PRIMARY KEY (key, name);"
+    " INSERT INTO rekeyed VALUES (1, 'a', 1, 1), (1, 'b', 2, 2); DELETE FROM rekeyed WHERE name = 'b'",
 }
 
 
@@ -76,6 +79,22 @@ def test_case_31_a_narrowed_type_stops_the_table_until_it_is_accepted(
     capture.load(table)
     assert f"narrowed {change.split('=')[0].removeprefix('type:')} to {found}" in str(capture.loads[table][-1].drift)
     assert capture.compare(table).equal
+
+
+def test_case_31_another_key_stops_the_table_also_where_events_carry_their_schema(capture: Capture) -> None:
+    """Rows of which the contract knows but half the key would be merged into one."""
+    with pytest.raises(SchemaDriftError, match=r"the key is \(key,name\), in the contract it is \(key\)") as error:
+        capture.load("rekeyed")
+    assert "topic declared.public.rekeyed[" in str(error.value)
+    assert bronze_table(capture.catalog, capture.contracts["rekeyed"]).current_snapshot() is None
+    contract = replace(capture.contracts["rekeyed"], key=("key", "name"))
+    capture.contracts["rekeyed"] = contract
+    with pytest.raises(SchemaDriftError) as former:
+        capture.load("rekeyed")
+    accept(capture.settings, capture.catalog, contract, former.value.change, reason="changes of before", by="me")
+    capture.load("rekeyed")
+    assert capture.silver("rekeyed", "key, name") == [{"key": 0, "name": "a"}, {"key": 1, "name": "a"}]
+    assert capture.compare("rekeyed").equal
 
 
 def test_case_31_the_hourly_look_names_a_narrowed_type_where_events_do_not_tell(capture: Capture) -> None:
