@@ -19,7 +19,7 @@ def keys_sql(
     connection: psycopg.Connection[Any], contract: Contract, keys: Sequence[Sequence[str | None]]
 ) -> sql.Composed:
     """A query of the keys, in the types of the shop's columns: `number` from 1 on in their order, then k0, k1, …"""
-    types = _types(connection, contract)
+    types = column_types(connection, contract)
     numbers = range(len(contract.key))
     values = [
         sql.SQL("{} AS {}").format(
@@ -50,8 +50,11 @@ def _value(column: Column, text: sql.Identifier, kind: str) -> sql.Composed:
     return sql.SQL(form).format(text, sql.SQL(kind))
 
 
-def _types(connection: psycopg.Connection[Any], contract: Contract) -> dict[str, str]:
-    """What PostgreSQL calls the types of the table's columns, without their limits, to which a cast would cut."""
+def column_types(connection: psycopg.Connection[Any], contract: Contract) -> dict[str, str]:
+    """PostgreSQL's columns of the table and what it calls their types, without limits, to which a cast would cut.
+
+    Empty if there is no such table.
+    """
     table = sql.Identifier(contract.schema, contract.source_table).as_string(connection)
     rows = connection.execute(
         "SELECT attname, format_type(atttypid, -1) FROM pg_attribute"

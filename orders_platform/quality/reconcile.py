@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import replace
 
+import psycopg
 from duckdb import DuckDBPyConnection
 from pyiceberg.catalog import Catalog
 
 from orders_platform.contracts import Contract, load_contracts
 from orders_platform.lake.duckdb_engine import connect
+from orders_platform.lake.shop_keys import column_types
 from orders_platform.quality import gold_rows, lake_sides
 from orders_platform.quality.comparison import Pair, Patience, compare
 from orders_platform.quality.errors import ReconcileError
@@ -82,12 +84,12 @@ def reconcile_range(
     with closing(connect(settings)) as con:
         with shop_snapshot(settings.postgres) as snapshot:
             pair = _silver_pair(settings, catalog, con, contract, snapshot, within)
-        return compare(con, pair, patience or Patience(), limit)
+        return _compare(con, pair, limit, patience)
 
 
 def _compare_all(
     settings: Settings,
-    pairs: Callable[[DuckDBPyConnection], Iterable[Pair]],
+    pairs: Callable[[DuckDBPyConnection], Iterable[Pair | TableComparison]],
     limit: int,
     progress: Callable[[str], None] | None,
     patience: Patience | None,
@@ -95,18 +97,24 @@ def _compare_all(
     comparisons = []
     with closing(connect(settings)) as con:
         for pair in pairs(con):
-            if progress:
+            if progress and isinstance(pair, Pair):
                 progress(f"Comparing {pair.found.name} with {pair.expected.name}")
-            comparisons.append(compare(con, pair, patience or Patience(), limit))
+            comparisons.append(_compare(con, pair, limit, patience))
     return comparisons
+
+
+def _compare(
+    con: DuckDBPyConnection, pair: Pair | TableComparison, limit: int, patience: Patience | None
+) -> TableComparison:
+    return compare(con, pair, patience or Patience(), limit) if isinstance(pair, Pair) else pair
 
 
 def _silver_pairs(
     settings: Settings, catalog: Catalog, con: DuckDBPyConnection, tell: Callable[[str], None]
-) -> list[Pair]:
+) -> list[Pair | TableComparison]:
     """Silver and the shop, whose tables are all read here, in one snapshot."""
     with shop_snapshot(settings.postgres) as snapshot:
-        pairs = []
+        pairs: list[Pair | TableComparison] = []
         for contract in load_contracts():
             tell(f"Reading {contract.table} from PostgreSQL")
             pairs.append(_silver_pair(settings, catalog, con, contract, snapshot))
@@ -120,11 +128,17 @@ def _silver_pair(
     contract: Contract,
     snapshot: ShopSnapshot,
     within: KeyRange = EVERYTHING,
-) -> Pair:
-    contract = lake_sides.as_loaded(catalog, contract)
-    shop = ShopSide(settings.postgres, contract, settings.masking_key, within=within)
+) -> Pair | TableComparison:
+    """What is to be compared, or that PostgreSQL refuses this table: it is gone, say, or may not be read."""
+    contract, gone = _of_columns_that_exist(lake_sides.as_loaded(catalog, contract), snapshot)
+    shop = ShopSide(settings.postgres, contract, settings.masking_key, within=within, gone=gone)
     table = f"_shop_{contract.table}"
-    replace(shop, held=snapshot).load(con, table, fingerprint_select(shop.shape))
+    try:
+        with snapshot.connection.transaction():
+            replace(shop, held=snapshot).load(con, table, fingerprint_select(shop.shape))
+    except psycopg.ProgrammingError as error:
+        problem = str(error).partition("\n")[0]
+        return TableComparison(contract.silver_table, f"PostgreSQL's {contract.source}", 0, 0, problem=problem)
     return Pair(
         shape=shop.shape,
         expected=shop,
@@ -132,6 +146,16 @@ def _silver_pair(
         make_fence=lambda: SilverFence(settings, catalog, contract),
         expected_table=table,
     )
+
+
+def _of_columns_that_exist(contract: Contract, snapshot: ShopSnapshot) -> tuple[Contract, tuple[str, ...]]:
+    """The contract without the columns that PostgreSQL no longer has, and their names; those of the key stay.
+
+    Silver keeps what such a column held, beside which there is nothing to compare.
+    """
+    there = column_types(snapshot.connection, contract)
+    kept = tuple(c for c in contract.columns if c.source_name in there or c.name in contract.key)
+    return replace(contract, columns=kept), tuple(c.source_name for c in contract.columns if c not in kept)
 
 
 def _gold_pairs(settings: Settings, catalog: Catalog) -> list[Pair]:

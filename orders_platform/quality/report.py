@@ -53,6 +53,7 @@ class TableComparison:
     `differing` counts keys, `differences` names the first of them. Of `undecided` ones among them it is not known
     whether the table is wrong or only late: it did not take over in time what its source held when they were found.
     `looks` is how often keys that differed were looked at; one look means that both sides agreed at once.
+    `problem` says why the source's database refuses this table, of which nothing was compared then.
     """
 
     table: str
@@ -64,10 +65,11 @@ class TableComparison:
     undecided: int = 0
     looks: int = 1
     seconds: float = 0.0
+    problem: str | None = None
 
     @property
     def equal(self) -> bool:
-        return self.differing == 0
+        return self.differing == 0 and self.problem is None
 
     @property
     def is_certain(self) -> bool:
@@ -75,6 +77,8 @@ class TableComparison:
         return self.undecided == 0
 
     def __str__(self) -> str:
+        if self.problem:
+            return f"{self.table} cannot be compared with {self.source}: {self.problem}"
         if self.equal:
             return f"{self.table} equals {self.source}: {self.rows} rows"
         listed = "".join(f"\n  {difference}" for difference in self.differences)

@@ -13,6 +13,7 @@ from datetime import datetime
 from math import ceil
 from typing import Any
 
+import psycopg
 from pyiceberg.catalog import Catalog
 
 from orders_platform.contracts import Contract
@@ -92,7 +93,7 @@ class Look:
 
     @property
     def passed(self) -> bool:
-        return not self.round.unequal and not self.altered
+        return all(each.equal for each in self.comparisons) and not self.round.unequal and not self.altered
 
     @property
     def is_certain(self) -> bool:
@@ -103,7 +104,7 @@ class Look:
     def description(self) -> str:
         """In sentences, the differing rows by name."""
         found = [f"{self.within}: {self.comparisons[0]}", *map(str, self.comparisons[1:])]
-        waiting = len(self.round.unequal) - sum(not each.equal for each in self.comparisons)
+        waiting = len(self.round.unequal) - sum(each.differing > 0 for each in self.comparisons)
         if waiting > 0:
             found.append(f"{waiting} more slices differed when they were last compared")
         if self.altered:
@@ -147,6 +148,8 @@ def look(
 ) -> Look:
     """Compares the next slice, and of those that differed the one that was not looked at for the longest time.
 
+    A table that PostgreSQL refuses is unequal, and the next look does the same slice.
+
     Args:
         before: the round as the last look left it; None begins one.
         now: with a time zone; it only says when a round began.
@@ -157,6 +160,8 @@ def look(
     current = before.following(now) if before else Round(now)
     within, table_rows, altered = _next_slice(settings, catalog, contract, current)
     found = [reconcile_range(settings, catalog, contract, within, LIMIT, patience)]
+    if found[0].problem:
+        return Look(current, within, tuple(found), table_rows, altered)
     waiting = [each for each in current.unequal if each != within]
     if waiting:
         found.append(reconcile_range(settings, catalog, contract, waiting[0], LIMIT, patience))
@@ -184,5 +189,9 @@ def _next_slice(
         altered = altered_columns(snapshot, contract)
         if not has_one_order(contract):
             return EVERYTHING, rows, altered
-        until = key_after(snapshot, contract, current.next, max(LEAST_ROWS, ceil(rows / SLICES)))
+        try:
+            until = key_after(snapshot, contract, current.next, max(LEAST_ROWS, ceil(rows / SLICES)))
+        except psycopg.ProgrammingError:  # of which the comparison will say the same
+            snapshot.connection.rollback()
+            return EVERYTHING, rows, altered
     return KeyRange(current.next, until), rows, altered

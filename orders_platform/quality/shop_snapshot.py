@@ -60,18 +60,12 @@ def shop_snapshot(dsn: str) -> Iterator[ShopSnapshot]:
 
 
 def row_estimate(snapshot: ShopSnapshot, contract: Contract) -> int:
-    """PostgreSQL's own estimate of a table's rows, which costs it nothing; 0 where it has none yet.
-
-    Raises:
-        ShopUnreadableError: the table does not exist.
-    """
+    """PostgreSQL's own estimate of a table's rows, which costs it nothing; 0 where it has none yet, or no table."""
     name = sql.Identifier(contract.schema, contract.source_table).as_string(snapshot.connection)
     row = snapshot.connection.execute(
         "SELECT greatest(reltuples, 0)::bigint FROM pg_class WHERE oid = to_regclass(%s)", [name]
     ).fetchone()
-    if row is None:
-        raise ShopUnreadableError(f"The shop's database has no table {name}")
-    return int(row[0])
+    return int(row[0]) if row else 0
 
 
 def key_after(snapshot: ShopSnapshot, contract: Contract, first: Key | None, rows: int) -> Key | None:
@@ -148,17 +142,22 @@ def _unreadable(error: psycopg.Error) -> ShopUnreadableError:
 
 @dataclass(frozen=True)
 class ShopSide:
-    """A table of the shop, or a range of its keys. Each load takes a snapshot of its own, unless one is `held`."""
+    """A table of the shop, or a range of its keys. Each load takes a snapshot of its own, unless one is `held`.
+
+    `gone` names columns that it no longer has, which `contract` must not name.
+    """
 
     dsn: str
     contract: Contract
     masking_key: bytes = field(repr=False)
     held: ShopSnapshot | None = None
     within: KeyRange = EVERYTHING
+    gone: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        return f"PostgreSQL's {self.contract.source}"
+        lacking = f" (which no longer has {', '.join(self.gone)})" if self.gone else ""
+        return f"PostgreSQL's {self.contract.source}{lacking}"
 
     @property
     def shape(self) -> RowShape:

@@ -31,6 +31,8 @@ def altered_columns(snapshot: ShopSnapshot, contract: Contract) -> tuple[str, ..
     name = sql.Identifier(contract.schema, contract.source_table).as_string(snapshot.connection)
     rows = snapshot.connection.execute(sql.SQL(_TYPES).format(sql.Literal(name))).fetchall()
     found = {str(column): (bool(not_null), str(kind)) for column, not_null, kind in rows}
+    if not found:
+        return ("the table is gone",)
     said = []
     for column in contract.columns:
         if column.source_name not in found:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import uuid4
+
 import psycopg
 import pytest
 from pyiceberg.catalog import Catalog
@@ -152,3 +154,29 @@ def test_a_silver_table_that_does_not_exist_is_an_error_that_says_what_to_do(
 def test_a_database_that_does_not_answer_is_an_error_that_says_so(settings: Settings, catalog: Catalog) -> None:
     with pytest.raises(ShopUnreadableError, match="The shop's database cannot be read"):
         reconcile_silver(settings, catalog, patience=NO_PATIENCE)
+
+
+def test_what_the_shop_has_dropped_or_refuses_keeps_nothing_else_from_being_compared(
+    shop_settings: Settings, catalog: Catalog
+) -> None:
+    role = f"reader_{uuid4().hex}"
+    execute(
+        shop_settings,
+        "ALTER TABLE products DROP COLUMN category, DROP COLUMN active; DROP TABLE line_items CASCADE;"
+        " UPDATE products SET name = 'other' WHERE product_id = 1; UPDATE orders SET refunded = 7 WHERE order_id = 5;"
+        f" CREATE ROLE {role} LOGIN; GRANT SELECT ON customers, orders, products TO {role}",
+    )
+    reader = new_settings(shop_settings.home, postgres_dsn=shop_settings.postgres.replace("//shop@", f"//{role}@"))
+    found = {c.table: c for c in reconcile_silver(reader, catalog, patience=NO_PATIENCE)}
+    assert found["silver.customers"].equal
+    assert [value.column for value in found["silver.orders"].differences[0].values] == ["refunded"]
+    products = found["silver.products"]
+    assert [value.column for value in products.differences[0].values] == ["name"]
+    assert "PostgreSQL's public.products (which no longer has category, active)" in str(products)
+    for table, problem in {
+        "line_items": 'relation "public.line_items" does not exist',
+        "inventory": "permission denied for table inventory",
+    }.items():
+        assert (found[f"silver.{table}"].equal, found[f"silver.{table}"].is_certain) == (False, True)
+        said = f"silver.{table} cannot be compared with PostgreSQL's public.{table}: {problem}"
+        assert str(found[f"silver.{table}"]) == said

@@ -130,6 +130,34 @@ def test_a_type_that_is_not_the_contracts_is_a_warning_until_it_is(shop_settings
     assert look(shop_settings, catalog, contract, None, NOON, NO_PATIENCE).passed
 
 
+def test_a_dropped_column_is_said_while_the_others_are_compared(shop_settings: Settings, catalog: Catalog) -> None:
+    contract = contract_of("products")
+    with psycopg.connect(shop_settings.postgres, autocommit=True) as connection:
+        connection.execute("ALTER TABLE products DROP COLUMN category")
+    found = look(shop_settings, catalog, contract, None, NOON, NO_PATIENCE)
+    assert (found.passed, found.is_certain, found.round.unequal) == (False, False, ())
+    assert "The shop has altered the table: category is gone" in found.description
+    with psycopg.connect(shop_settings.postgres, autocommit=True) as connection:
+        connection.execute("UPDATE products SET name = 'other' WHERE product_id = 1")
+    found = look(shop_settings, catalog, contract, None, NOON, NO_PATIENCE)
+    assert "product_id=1: different (name is" in found.description
+
+
+@pytest.mark.parametrize("altered", ["DROP TABLE orders CASCADE", "ALTER TABLE orders DROP COLUMN order_id CASCADE"])
+def test_a_table_that_cannot_be_compared_is_red_and_the_round_goes_on_afterwards(
+    shop_settings: Settings, catalog: Catalog, altered: str
+) -> None:
+    contract = contract_of("orders")
+    before = look(shop_settings, catalog, contract, None, NOON, NO_PATIENCE).round
+    with psycopg.connect(shop_settings.postgres, autocommit=True) as connection:
+        connection.execute(altered.encode())
+    found = look(shop_settings, catalog, contract, before, NOON, NO_PATIENCE)
+    assert (found.passed, found.is_certain, found.round) == (False, True, before)
+    assert "does not exist" in found.description
+    assert " is gone" in found.description
+    assert "does not exist" in str(found.comparisons[0].problem)
+
+
 def test_when_several_slices_differ_one_is_compared_again_at_a_time(shop_settings: Settings, catalog: Catalog) -> None:
     with psycopg.connect(shop_settings.postgres, autocommit=True) as connection:
         connection.execute("UPDATE orders SET refunded = 0.01")
