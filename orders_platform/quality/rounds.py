@@ -1,12 +1,14 @@
 """A table compared with PostgreSQL slice by slice: every key once a round, and a round within a day of hourly looks.
 
 Slices follow one another by key: each begins where the one before ended, so that none is left out and none compared
-twice, however many keys come and go meanwhile. Where differences were found, the slice is compared again at every
-look until it is equal: what has been found does not disappear because the next slice is fine.
+twice, however many keys come and go meanwhile. Where differences were found, the slice is compared again at the next
+looks until it is equal: what has been found does not disappear because the next slice is fine. A slice of an earlier
+round is forgotten when a round is complete, which has compared each of its keys again.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -35,12 +37,16 @@ LEAST_ROWS = 50_000
 """A table that is no larger than this is compared whole at every look."""
 
 
+AGAIN_SECONDS = 300.0
+"""How long a look goes on with slices that differed before, while it finds them equal: a repair shows within a look."""
+
+
 @dataclass(frozen=True)
 class Round:
     """How far the round has come: `began` is the time of its first slice, `next` where the next slice begins.
 
-    `rows` and `slices` were compared so far. `unequal` are slices, of this round or an earlier one, in which something
-    differed when they were last compared.
+    `rows` and `slices` were compared so far. `unequal` are slices of this round, `earlier` slices of the one before, in
+    which something differed when they were last compared.
     """
 
     began: datetime
@@ -49,10 +55,16 @@ class Round:
     slices: int = 0
     is_complete: bool = False
     unequal: tuple[KeyRange, ...] = ()
+    earlier: tuple[KeyRange, ...] = ()
+
+    @property
+    def waiting(self) -> tuple[KeyRange, ...]:
+        """The slices to compare again, those first that were not looked at for the longest time."""
+        return (*self.earlier, *self.unequal)
 
     def following(self, now: datetime) -> Round:
         """The round to which the next slice belongs: this one, or after its last slice another one."""
-        return Round(now, unequal=self.unequal) if self.is_complete else self
+        return Round(now, earlier=self.unequal) if self.is_complete else self
 
     def to_json(self) -> dict[str, Any]:
         """JSON's form."""
@@ -63,6 +75,7 @@ class Round:
             "slices": self.slices,
             "is_complete": self.is_complete,
             "unequal": [each.to_json() for each in self.unequal],
+            "earlier": [each.to_json() for each in self.earlier],
         }
 
     @classmethod
@@ -75,6 +88,7 @@ class Round:
             slices=document["slices"],
             is_complete=document["is_complete"],
             unequal=tuple(KeyRange.from_json(each) for each in document["unequal"]),
+            earlier=tuple(KeyRange.from_json(each) for each in document["earlier"]),
         )
 
 
@@ -93,7 +107,7 @@ class Look:
 
     @property
     def passed(self) -> bool:
-        return all(each.equal for each in self.comparisons) and not self.round.unequal and not self.altered
+        return all(each.equal for each in self.comparisons) and not self.round.waiting and not self.altered
 
     @property
     def is_certain(self) -> bool:
@@ -104,14 +118,14 @@ class Look:
     def description(self) -> str:
         """In sentences, the differing rows by name."""
         found = [f"{self.within}: {self.comparisons[0]}", *map(str, self.comparisons[1:])]
-        waiting = len(self.round.unequal) - sum(each.differing > 0 for each in self.comparisons)
+        waiting = len(self.round.waiting) - sum(each.differing > 0 for each in self.comparisons)
         if waiting > 0:
             found.append(f"{waiting} more slices differed when they were last compared")
         if self.altered:
             found.append(
                 f"The shop has altered the table: {'; '.join(self.altered)}. See deploy/runbooks/schema-drift.md"
             )
-        if self.round.unequal:
+        if self.round.waiting:
             found.append(
                 "Compare all of it now: orders-platform reconcile. What is only late becomes equal by itself; see"
                 " deploy/runbooks/reconciliation.md"
@@ -132,7 +146,7 @@ class Look:
             "covered_rows": done.rows,
             "round_began": done.began.isoformat(timespec="seconds"),
             "slices_of_round": done.slices,
-            "unequal_slices": len(done.unequal),
+            "unequal_slices": len(done.waiting),
             "altered_columns": "; ".join(self.altered),
             "seconds": round(sum(each.seconds for each in self.comparisons), 3),
         }
@@ -146,7 +160,7 @@ def look(
     now: datetime,
     patience: Patience | None = None,
 ) -> Look:
-    """Compares the next slice, and of those that differed the one that was not looked at for the longest time.
+    """Compares the next slice, then those that differed before, until one of them still does: the shop is spared.
 
     A table that PostgreSQL refuses is unequal, and the next look does the same slice.
 
@@ -162,18 +176,29 @@ def look(
     found = [reconcile_range(settings, catalog, contract, within, LIMIT, patience)]
     if found[0].problem:
         return Look(current, within, tuple(found), table_rows, altered)
-    waiting = [each for each in current.unequal if each != within]
-    if waiting:
-        found.append(reconcile_range(settings, catalog, contract, waiting[0], LIMIT, patience))
-    compared = zip((within, *waiting[:1]), found, strict=True)
-    unequal = [*waiting[1:], *(each for each, comparison in compared if not comparison.equal)]
+    is_complete = within.until is None
+    unequal = [each for each in current.unequal if each != within]
+    earlier = [] if is_complete else [each for each in current.earlier if each != within]
+    again = (*earlier, *unequal)
+    if not found[0].equal:
+        unequal.append(within)
+    deadline = time.monotonic() + AGAIN_SECONDS
+    for each in again:
+        found.append(reconcile_range(settings, catalog, contract, each, LIMIT, patience))
+        of_round = earlier if each in earlier else unequal
+        of_round.remove(each)
+        if not found[-1].equal:
+            of_round.append(each)
+        if not found[-1].equal or time.monotonic() >= deadline:
+            break
     after = replace(
         current,
         next=within.until,
         rows=current.rows + found[0].source_rows,
         slices=current.slices + 1,
-        is_complete=within.until is None,
+        is_complete=is_complete,
         unequal=tuple(unequal),
+        earlier=tuple(earlier),
     )
     return Look(after, within, tuple(found), table_rows, altered)
 

@@ -103,7 +103,7 @@ def test_a_difference_stays_found_until_it_is_repaired(shop_settings: Settings, 
 
     repaired = look(shop_settings, catalog, contract_of("orders"), looks[-1].round, NOON, NO_PATIENCE)
     assert repaired.passed
-    assert repaired.round.unequal == ()
+    assert repaired.round.waiting == ()
 
 
 def test_a_type_that_is_not_the_contracts_is_a_warning_until_it_is(shop_settings: Settings, catalog: Catalog) -> None:
@@ -159,14 +159,37 @@ def test_a_table_that_cannot_be_compared_is_red_and_the_round_goes_on_afterwards
 
 
 def test_when_several_slices_differ_one_is_compared_again_at_a_time(shop_settings: Settings, catalog: Catalog) -> None:
-    with psycopg.connect(shop_settings.postgres, autocommit=True) as connection:
-        connection.execute("UPDATE orders SET refunded = 0.01")
-    looks = list(islice(day_of_looks(shop_settings, catalog, "orders"), 5))
+    with damaged(shop_settings, catalog, "silver.orders", "SELECT * REPLACE (refunded + 1 AS refunded) FROM t"):
+        looks = list(islice(day_of_looks(shop_settings, catalog, "orders"), 5))
     assert [len(each.round.unequal) for each in looks] == [1, 2, 3, 4, 5]
     assert [len(each.comparisons) for each in looks] == [1, 2, 2, 2, 2], "the shop's database is spared"
     again = [each.comparisons[1].differences[0].key for each in looks[1:]]
     assert len(set(again)) == 3, "each in its turn"
     assert "3 more slices differed" in looks[4].description
+
+
+def test_a_repair_turns_the_next_look_green_however_long_the_table_was_behind(
+    shop_settings: Settings, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a second round, whose slices have other borders; what the first one found is forgotten with its end."""
+    contract, before = contract_of("inventory"), None
+    with damaged(shop_settings, catalog, "silver.inventory", "SELECT * REPLACE (quantity + 1 AS quantity) FROM t"):
+        for slices in (3, 4):
+            monkeypatch.setattr(rounds, "SLICES", slices)
+            for _ in range(slices):
+                before = look(shop_settings, catalog, contract, before, NOON, NO_PATIENCE).round
+            assert before is not None
+            assert (before.is_complete, len(before.unequal), before.earlier) == (True, slices, ())
+        monkeypatch.setattr(rounds, "SLICES", 5)
+        found = look(shop_settings, catalog, contract, before, NOON, NO_PATIENCE)
+    assert Round.from_json(found.round.to_json()) == found.round
+    assert (len(found.round.unequal), len(found.round.earlier)) == (1, 4)
+    with monkeypatch.context() as patch:
+        patch.setattr(rounds, "AGAIN_SECONDS", 0)
+        found = look(shop_settings, catalog, contract, found.round, NOON, NO_PATIENCE)
+        assert (found.passed, len(found.comparisons)) == (False, 2), "a look has an end"
+    found = look(shop_settings, catalog, contract, found.round, NOON, NO_PATIENCE)
+    assert found.passed
 
 
 def test_what_may_only_be_late_is_no_certain_difference(shop_settings: Settings, catalog: Catalog) -> None:
