@@ -18,16 +18,17 @@ from orders_platform.settings import load
 def list_(
     table: Annotated[str | None, typer.Option(help="Only this table, such as `orders`.")] = None, as_json: Json = False
 ) -> None:
-    """List how the shop's tables differ from their contracts, as the last load saw it, and what was accepted.
+    """List how the shop's tables differ from their contracts, as the last rows said, and what was accepted.
 
     Decodes what is staged and not loaded, and names the change that stops a table now. Exit 1 if something stops one.
 
     Example: `orders-platform drift list`
     """
     from orders_platform.ingest.bronze import bronze_table
-    from orders_platform.ingest.drift import decisions, last_seen
+    from orders_platform.ingest.drift import decisions
     from orders_platform.ingest.drift_acceptance import open_drift
-    from orders_platform.ingest.errors import SchemaDriftError
+    from orders_platform.ingest.errors import LedgerError, SchemaDriftError
+    from orders_platform.ingest.ledger import Ledger
     from orders_platform.lake.catalog import open_catalog
     from orders_platform.lake.evolved import evolved_fields, widened_columns
 
@@ -40,7 +41,7 @@ def list_(
         bronze = bronze_table(catalog, contract)
         found[contract.table] = {
             "open": stops and {"change": change, "message": str(stops)},
-            "differs": str(last_seen(bronze)),
+            "differs": None if isinstance(stops, LedgerError) else str(Ledger.read(bronze).drift),
             "evolved": {field.name: str(field.field_type) for field in evolved_fields(bronze.schema())},
             "widened": widened_columns(contract, bronze.schema()),
             "accepted": decisions(bronze),
@@ -58,7 +59,8 @@ def _show(found: dict[str, dict[str, Any]]) -> None:
         evolved = [f"bronze has {column} ({kind}) beside the contract" for column, kind in each["evolved"].items()]
         evolved += [f"bronze has {column} as {kind}" for column, kind in each["widened"].items()]
         accepted = [f"accepted {d['change']} ({d['reason']})" for d in each["accepted"]]
-        said = [each["differs"] or "as its contract in the last load", *evolved, *accepted]
+        seen = "what was seen is not known" if each["differs"] is None else each["differs"] or "as its contract"
+        said = [seen, *evolved, *accepted]
         out.print(f"{name}: {'; '.join(said)}", markup=False)
         if each["open"]:
             out.print(f"{name}: STOPPED. {each['open']['message']}", markup=False, highlight=False)

@@ -25,7 +25,7 @@ from orders_platform.ingest.boundaries import TopicMemory
 from orders_platform.ingest.cover import Slice, cover_day, cover_of_former
 from orders_platform.ingest.dead_letters import DEAD
 from orders_platform.ingest.decoding import Decoded, Decoder
-from orders_platform.ingest.drift import DRIFT, Drift, to_json
+from orders_platform.ingest.drift import Drift
 from orders_platform.ingest.errors import CommitRefusedError, StagedFileError
 from orders_platform.ingest.evolution import Evolution
 from orders_platform.ingest.kafka_admin import KafkaAdmin, TopicLog
@@ -37,7 +37,7 @@ from orders_platform.ingest.rewound import HISTORY, add_to_history, make_history
 from orders_platform.ingest.staged_file import read, sliced
 from orders_platform.ingest.staging_files import Storage, storage
 from orders_platform.lake.catalog import ensure_table
-from orders_platform.lake.commits import CommitFaults, CommitUnknownError, ConflictError, commit, own_properties
+from orders_platform.lake.commits import CommitFaults, CommitUnknownError, ConflictError, commit
 from orders_platform.lake.duckdb_engine import connect_alone, scan_files_sql, scan_sql, write_files
 from orders_platform.lake.evolved import in_bronze, settle
 from orders_platform.lake.maintenance import expire_if_due
@@ -57,7 +57,8 @@ class BronzeResult:
     the size of the files that it wrote.
 
     `late` rows were committed in the shop before the day, in UTC. `drift` says how the shop's table differs from its
-    contract, and `drift_is_new` that the load before did not see it so.
+    contract, and `drift_is_new` that the load before did not see it so. Where no row was among the records, it is what
+    the last rows said.
 
     `snapshot_id` is that of its last commit, None when there was nothing to load; `ledger` is the table's afterwards.
     """
@@ -164,7 +165,7 @@ class _Load:
         self._ranges: list[OffsetRange] = []
         self._planned: tuple[list[OffsetRange], Counter[str]] | None = None
         self._snapshot_id: int | None = None
-        self._drift = Drift()
+        self._drift: Drift | None = None
         self._drift_is_new = False
 
     def step(self, table: Table) -> Ledger | None:
@@ -209,7 +210,8 @@ class _Load:
             if decoded.dead and (wider := decoder.wider_types(decided.contract)):
                 decided.widen(wider)
                 decoded = decoder.decode(records, log.topic_id, self.day, epochs, decided.judge)
-            self._drift |= decided.drift
+            if decided.drift is not None:
+                self._drift = (self._drift or Drift()) | decided.drift
             yield decoded
 
     def _plan(self, table: Table) -> tuple[Ledger, TopicLog, tuple[Slice, ...]]:
@@ -251,13 +253,14 @@ class _Load:
                 **{name: counts[name] for name in ("records", "rows", "dead", "tombstones", "skipped")},
             }
             self._planned = ranges, counts
-            drift = to_json(self._drift)
-            self._drift_is_new |= own_properties(table, ledger.snapshot_id).get(DRIFT, to_json(Drift())) != drift
+            if self._drift is not None:
+                after = replace(after, drift=self._drift)
+            self._drift_is_new |= after.drift != ledger.drift
             self._snapshot_id = commit(
                 table,
                 expected=ledger.snapshot_id,
                 add=files,
-                summary={**after.summary(), DRIFT: drift, COMMIT: json.dumps(own, separators=(",", ":"))},
+                summary={**after.summary(), COMMIT: json.dumps(own, separators=(",", ":"))},
                 tag=TAG,
                 faults=FAULTS,
             )
@@ -287,7 +290,7 @@ class _Load:
             counts["bytes"],
             flatten(by_partition(self._ranges)),
             ledger,
-            self._drift,
+            ledger.drift,
             self._drift_is_new,
         )
 

@@ -28,8 +28,6 @@ from orders_platform.contracts.type_width import narrower, widened
 from orders_platform.ingest.errors import SchemaDriftError
 from orders_platform.lake.evolved import evolved_fields
 
-DRIFT = "orders-platform.drift"
-"""Summary property of bronze: JSON of how the events of its last load differ from the contract."""
 ACCEPTED = "orders-platform.accepted-drift."
 """Beginning of table properties of bronze: each is JSON of one change that was accepted, with reason, time and name.
 
@@ -245,6 +243,11 @@ def to_json(drift: Drift) -> str:
     return json.dumps({name: found for name, found in asdict(drift).items() if found}, separators=(",", ":"))
 
 
+def from_json(said: str) -> Drift:
+    """What `to_json` has made. Raises `ValueError`, `TypeError`, `AttributeError` for anything else."""
+    return Drift(**{name: tuple(names) for name, names in json.loads(said).items()})
+
+
 def accepted_changes(bronze: Table) -> set[str]:
     """The names of changes that were accepted."""
     return {each["change"] for each in decisions(bronze)}
@@ -260,11 +263,3 @@ def decision_update(decision: Decision) -> TableUpdate:
     """What is to be sent to the catalog to record a decision."""
     name = ACCEPTED + hashlib.sha256(decision["change"].encode()).hexdigest()[:16]
     return SetPropertiesUpdate(updates={name: json.dumps(decision)})
-
-
-def last_seen(bronze: Table) -> Drift:
-    """How the events of the last load differed."""
-    snapshot = bronze.current_snapshot()
-    properties = snapshot.summary.additional_properties if snapshot and snapshot.summary else {}
-    found = json.loads(properties.get(DRIFT, "{}"))
-    return Drift(**{name: tuple(names) for name, names in found.items()})

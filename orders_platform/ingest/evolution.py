@@ -16,21 +16,24 @@ class Evolution:
 
     The schema is committed before the rows, each on condition of what was read. A process that dies in between leaves
     a column without values, which the next load finds there and fills. A rehearsal `commits` nothing.
+
+    `drift` is None where no event shows a row: deletes alone say nothing of the columns.
     """
 
     def __init__(self, contract: Contract, bronze: Table, topic: str, *, commits: bool = True) -> None:
         self._declared, self._bronze, self._topic, self._commits = contract, bronze, topic, commits
         self._schema = bronze.schema()
         self.contract = in_bronze(contract, self._schema)
-        self.drift = Drift()
+        self.drift: Drift | None = None
 
     def judge(self, found: Sequence[EventForm]) -> Contract:
         """The contract for events of these forms. Raises `SchemaDriftError`."""
         judged = judge(self._declared, self._schema, found, accepted_changes(self._bronze), self._topic)
         self._take_up(judged.new, judged.wider)
         wider = widened_columns(self._declared, self._schema)
-        self.drift |= judged.drift | Drift(widened=tuple(f"{name} to {kind}" for name, kind in wider.items()))
-        self.contract = self.drift.tolerated_by(in_bronze(self._declared, self._schema))
+        drift = judged.drift | Drift(widened=tuple(f"{name} to {kind}" for name, kind in wider.items()))
+        self.drift = drift if any(form.part == "row" for form in found) else None
+        self.contract = drift.tolerated_by(in_bronze(self._declared, self._schema))
         return self.contract
 
     def widen(self, types: Mapping[str, str]) -> None:

@@ -20,6 +20,7 @@ from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.types import LongType
 
 from orders_platform.ingest.decoding import Epochs
+from orders_platform.ingest.drift import Drift, from_json, to_json
 from orders_platform.ingest.errors import LedgerError, LedgerMissingError
 from orders_platform.ingest.gaps import END, AcceptedGap, GapKind
 from orders_platform.ingest.kafka_admin import TopicLog
@@ -39,6 +40,8 @@ CLUSTERS = "orders-platform.ledger-clusters"
 """JSON: `{topic id: id of the cluster from which it was loaded}`."""
 ACCEPTED = "orders-platform.ledger-accepted"
 """JSON: every gap that was accepted, in order, with reason, name and time."""
+DRIFT = "orders-platform.drift"
+"""JSON: how the last rows that were loaded differ from the contract."""
 REPAIR_LOG = "repair-"
 """How the ids of logs begin that no topic has: rows that a repair has put into the table."""
 TAG = "ledger"
@@ -55,6 +58,7 @@ class Ledger:
     rows: int = 0
     clusters: Mapping[str, str] = field(default_factory=dict)
     accepted: tuple[AcceptedGap, ...] = ()
+    drift: Drift = field(default_factory=Drift)
 
     @classmethod
     def of_table(cls, catalog: Catalog, identifier: str) -> Ledger:
@@ -114,7 +118,8 @@ class Ledger:
             }
             clusters: dict[str, str] = json.loads(properties.get(CLUSTERS, "{}"))
             accepted = tuple(AcceptedGap.from_dict(each) for each in json.loads(properties.get(ACCEPTED, "[]")))
-            return cls(snapshot.snapshot_id, intervals, positions, int(properties[ROWS]), clusters, accepted)
+            drift = from_json(properties.get(DRIFT, "{}"))
+            return cls(snapshot.snapshot_id, intervals, positions, int(properties[ROWS]), clusters, accepted, drift)
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise LedgerError(
                 f"the ledger in snapshot {snapshot.snapshot_id} of {_name(table)} cannot be read ({error!r}): {_REPAIR}"
@@ -231,6 +236,7 @@ class Ledger:
             ROWS: str(self.rows),
             CLUSTERS: _json(dict(self.clusters)),
             ACCEPTED: _json(accepted),
+            DRIFT: to_json(self.drift),
         }
 
 

@@ -12,6 +12,7 @@ from pyiceberg.table import Table
 from orders_platform.contracts import Contract
 from orders_platform.fault_points import SituationPoint
 from orders_platform.ingest.bronze import bronze_table
+from orders_platform.ingest.drift import Drift
 from orders_platform.ingest.errors import LedgerError
 from orders_platform.ingest.gaps import END, AcceptedGap, Gap, GapKind
 from orders_platform.ingest.ledger import ACCEPTED, REPAIR_LOG, TAG, Ledger
@@ -58,7 +59,8 @@ def rebuild(settings: Settings, catalog: Catalog, contract: Contract, *, althoug
 
     Within a day, everything from the first to the last row of a partition counts as loaded: loads have no gaps, and
     what has no row there was a tombstone or a record that makes none. Such records at the edges of a day are read
-    again, which makes no row either. Gaps that were accepted are taken from the newest snapshot that still names them.
+    again, which makes no row either. Gaps that were accepted, and how the last rows differed from the contract, are
+    taken from the newest snapshot that still says so.
 
     Raises:
         NotNeededError: if there is a ledger that agrees with the rows, unless `although_believed`.
@@ -82,9 +84,10 @@ def rebuild(settings: Settings, catalog: Catalog, contract: Contract, *, althoug
         if each.position is not None and (known is None or each.epoch >= known.epoch):
             before = known.position if known and known.epoch == each.epoch else each.position
             places[each.partition] = Place(held[each.partition].next, each.epoch, max(before, each.position))
-    said = _accepted_before(table)
-    accepted = said if said is not None else _derived(days)
-    ledger = Ledger(head.snapshot_id, intervals, positions, total_rows(table), {}, accepted)
+    said = _said_before(table)
+    accepted = said.accepted if said is not None else _derived(days)
+    drift = said.drift if said is not None else Drift()
+    ledger = Ledger(head.snapshot_id, intervals, positions, total_rows(table), {}, accepted, drift)
     commit(table, expected=head.snapshot_id, add=(), summary=ledger.summary(), tag=TAG, faults=_FAULTS)
     return Rebuilt(Ledger.read(table), tuple(_unknown(intervals, accepted, derived=said is None)))
 
@@ -118,12 +121,12 @@ def _days(settings: Settings, table: Table) -> list[_DayOfLog]:
     return joined
 
 
-def _accepted_before(table: Table) -> tuple[AcceptedGap, ...] | None:
-    """The gaps that the newest snapshot with a ledger names, whatever became of its rows; None if there is none."""
+def _said_before(table: Table) -> Ledger | None:
+    """The newest ledger that a snapshot has, whatever became of its rows; None if there is none."""
     for snapshot in sorted(table.metadata.snapshots, key=lambda s: s.sequence_number or 0, reverse=True):
         if snapshot.summary is not None and ACCEPTED in snapshot.summary.additional_properties:
             try:
-                return Ledger.said_by(table, snapshot).accepted
+                return Ledger.said_by(table, snapshot)
             except LedgerError:
                 continue
     return None

@@ -79,6 +79,9 @@ def test_a_ledger_is_shown_and_rebuilt_only_where_it_is_needed(
     assert "orders: " in lost.stderr
     assert "ledger rebuild" in json.loads(lost.stdout)["orders"]["problem"]
     assert "partitions" in json.loads(lost.stdout)["customers"], "one table's problem hides no other table"
+    altered = json.loads(command("drift", "list", "--json").stdout)["orders"]
+    assert (altered["differs"], "ledger rebuild" in altered["open"]["message"]) == (None, True)
+    assert "orders: what was seen is not known" in command("drift", "list").stdout
     rebuilt = command("ledger", "rebuild", "orders", "--json")
     assert rebuilt.exit_code == OK, rebuilt.output
     said = json.loads(rebuilt.stdout)
