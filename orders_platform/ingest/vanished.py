@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import duckdb
 import psycopg
+import pyarrow as pa
 from psycopg import sql
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
@@ -78,10 +79,11 @@ def remove_vanished(settings: Settings, catalog: Catalog, contract: Contract, un
         )
         (asked,) = con.execute("SELECT count(*) FROM asked").fetchall()[0]
         found = _ask(con, settings, contract)
-        con.execute("CREATE TEMP TABLE gone(i BIGINT)")
-        if found.missing:
-            con.executemany("INSERT INTO gone VALUES (?)", [[i] for i in found.missing])
-            con.execute(f"DELETE FROM gone WHERE i IN (SELECT i FROM asked WHERE {_perhaps_unseen(found)})")
+        con.register("missing", pa.table({"i": pa.array(found.missing, pa.int64())}))
+        con.execute(
+            f"CREATE TEMP TABLE gone AS SELECT i FROM asked SEMI JOIN missing USING (i) "
+            f"WHERE ({_perhaps_unseen(found)}) IS NOT TRUE"
+        )
         (removed,) = con.execute("SELECT count(*) FROM gone").fetchall()[0]
         left = len(found.missing) - removed
         if not removed:
