@@ -126,6 +126,12 @@ def _check(contract: Contract) -> None:
             raise ValueError(
                 f"column {column.name!r}: {problem}; keep PostgreSQL's name as physicalName and choose another as name"
             )
+        others = {name for each in contract.columns if each != column for name in each.source_names}
+        if again := others & {*column.former_names}:
+            raise ValueError(
+                f"column {column.name!r}: formerNames has {', '.join(sorted(again))}, which another column claims: "
+                f"whose value is it? Take it out of formerNames when all events of before the renaming are loaded"
+            )
         if column.masking and column.name in contract.key:
             raise ValueError(f"column {column.name!r}: a key cannot be masked")
         if column.type != "string" and column.masking:

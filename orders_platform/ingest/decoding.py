@@ -232,7 +232,11 @@ _SKIPPED = """
 def _json_sql(contract: Contract, column: Column) -> str:
     """A column's JSON: of a deleted row there is nothing but the key."""
     names = [_name(name) for name in column.source_names]
-    after = f"coalesce({', '.join(f'a.{name}' for name in names)})"
+    after = f"a.{names[0]}"
+    if column.former_names:
+        # The first of its names that the row has: a former one may be the name of another column by now.
+        arms = (f"WHEN {_has(name)} THEN a.{_name(name)}" for name in column.source_names)
+        after = f"CASE {' '.join(arms)} END"
     if column.name not in contract.key:
         return f"CASE WHEN op <> 'd' THEN {after} END"
     in_key = [f"{where}.{name}" for where in ("e.before", "k") for name in names]
@@ -246,10 +250,18 @@ def _key_sql(contract: Contract) -> str:
     return f"TRY(json_transform(TRY(decode(key)), {quoted(structure)}))"
 
 
+def _has(name: str) -> str:
+    """Whether the row has a column of this name in the shop, if only with null."""
+    return f"json_exists(e.after, {_pointer(name)})"
+
+
+def _pointer(name: str) -> str:
+    return quoted("/" + name.replace("~", "~0").replace("/", "~1"))
+
+
 def _member(json: str, column: Column) -> str:
     """A column's JSON in an object, by its names in the shop."""
-    pointers = (quoted("/" + name.replace("~", "~0").replace("/", "~1")) for name in column.source_names)
-    return f"coalesce({', '.join(f'json_extract({json}, {pointer})' for pointer in pointers)})"
+    return f"coalesce({', '.join(f'json_extract({json}, {_pointer(name)})' for name in column.source_names)})"
 
 
 def _old_key_sql(contract: Contract) -> str:

@@ -142,7 +142,8 @@ def judge(
     new: dict[str, tuple[str, str]] = {}
     for form in found:
         place = f"topic {topic}[{form.partition}] from offset {form.offset} on"
-        names = {former.get(name, name) for name in form.names}
+        # Beside the name of now, a former one is that of another column.
+        names = {name if former.get(name) in form.names else former.get(name, name) for name in form.names}
         if form.part == "key":
             _judge_key(contract, names, accepted, place)
         elif form.part == "types":
@@ -216,6 +217,8 @@ def _judge_types(contract: Contract, types: Mapping[str, str], accepted: Collect
 
 def _refusal(contract: Contract, bronze: Schema, name: str, new: Collection[str]) -> str | None:
     """Why a column that is not in the contract is not taken up by the tables; None if it is."""
+    if again := next((column.name for column in contract.columns if name in column.former_names), None):
+        return f"it is among formerNames of {again}"
     if name in new or any(name == each.name for each in evolved_fields(bronze)):
         return None
     if problem := name_problem(name, contract.history):

@@ -162,6 +162,18 @@ def _break_type(document: dict[str, Any]) -> None:
     _properties(document)[1]["physicalType"] = "money"
 
 
+def _break_former_name(document: dict[str, Any]) -> None:
+    formers = [{"property": "formerNames", "value": ["title"]}]
+    _properties(document)[1] |= {"customProperties": formers}
+    _properties(document).append({"name": "heading", "physicalName": "title", "physicalType": "text"})
+
+
+def _break_shared_former_name(document: dict[str, Any]) -> None:
+    formers = [{"property": "formerNames", "value": ["title"]}]
+    _properties(document)[1] |= {"customProperties": formers}
+    _properties(document).append({"name": "heading", "physicalType": "text", "customProperties": formers})
+
+
 def _break_order_date(document: dict[str, Any]) -> None:
     document["customProperties"] = [{"property": "orderDateColumn", "value": "placed_at"}]
 
@@ -187,6 +199,8 @@ def _break_version(document: dict[str, Any]) -> None:
         (_break_masked_number, "only text can be masked, not integer"),
         (_break_masking, "rot13"),
         (_break_type, "'money' is not supported"),
+        (_break_former_name, "column 'label': formerNames has title, which another column claims: .*Take it out"),
+        (_break_shared_former_name, "column 'label': formerNames has title, which another column claims"),
         (_break_order_date, "orderDateColumn 'placed_at' is not a column"),
         (_break_kind, "kind must be DataContract"),
         (_break_version, "'version' is missing"),

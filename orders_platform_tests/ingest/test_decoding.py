@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -155,6 +156,32 @@ def test_a_bad_record_keeps_its_place_with_the_reason_and_its_bytes(
 def test_a_change_without_a_key_is_a_dead_letter(con: duckdb.DuckDBPyConnection) -> None:
     _, (row,) = decode(con, records(envelope("c", order(), 1), key=None))
     assert row["_error"]["error_class"] == "MissingKey"
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["plain event", "event with its schema"])
+@pytest.mark.parametrize(
+    ("columns", "total"),
+    [
+        ({"gross": "1.00"}, "1.00"),
+        ({"net": "2.00"}, "2.00"),
+        ({"total": "3.00"}, "3.00"),
+        ({"net": "2.00", "total": "3.00"}, "2.00"),
+        ({"gross": None, "net": "2.00", "total": "3.00"}, None),
+        ({"gross": None, "total": "3.00"}, None),
+        ({"net": None, "total": "3.00"}, None),
+    ],
+)
+def test_a_former_name_is_read_only_where_the_row_has_no_later_one(
+    con: duckdb.DuckDBPyConnection, columns: dict[str, str | None], total: str | None, wrapped: bool
+) -> None:
+    """The shop may use it again for another column."""
+    of_now = replace(contract().column("total"), physical_name="gross", former_names=("net", "total"), required=False)
+    renamed = replace(contract(), columns=tuple(of_now if c.name == "total" else c for c in contract().columns))
+    row = {name: value for name, value in order(1).items() if name != "total"} | columns
+    event = envelope("c", row, 1)
+    batch = records({"schema": {}, "payload": event} if wrapped else event)
+    decoded = Decoder(con, renamed).decode(batch, "topic-id", DAY)
+    assert con.execute(f"SELECT total::VARCHAR FROM ({decoded.sql})").fetchall() == [(total,)]
 
 
 def test_events_that_carry_their_schema_are_decoded_by_it_beside_those_that_do_not(
