@@ -19,8 +19,13 @@ VARIABLE = "ORDERS_PLATFORM_FAULT"
 
 
 class FaultPoint(StrEnum):
-    """The durable steps of every run, in the order in which a change passes them."""
+    """The durable steps of every run, in the order in which a change passes them.
 
+    What is remembered of a topic is where it was first seen, and where each of its days begins.
+    """
+
+    MEMORY_BEFORE_NAME = "memory-before-name"
+    MEMORY_AFTER_NAME = "memory-after-name"
     STAGING_BEFORE_NAME = "staging-before-name"
     STAGING_AFTER_NAME = "staging-after-name"
     BRONZE_BEFORE_COMMIT = "bronze-before-commit"

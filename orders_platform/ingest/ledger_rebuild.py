@@ -181,6 +181,11 @@ def _decision(gap: Gap) -> AcceptedGap:
     return AcceptedGap(gap, "not known: it follows from the rows", DERIVED_BY, datetime.now(UTC))
 
 
+def _loaded_up_to(intervals: Mapping[str, Mapping[int, Intervals]], log_id: str, partition: int) -> int:
+    held = intervals.get(log_id, {}).get(partition)
+    return held.next if held else 0
+
+
 def _unknown(
     intervals: Mapping[str, Mapping[int, Intervals]], accepted: Sequence[AcceptedGap], *, derived: bool
 ) -> list[str]:
@@ -200,6 +205,18 @@ def _unknown(
     ]
     if holes:
         said.append(f"offsets that will be asked for again: {', '.join(holes)}")
+    given_up = [
+        f"{each.gap.log_id}[{p}] {end}–{first - 1}"
+        for each in accepted
+        if each.gap.kind in (GapKind.REPLACED, GapKind.TRUNCATED)
+        for p, first, _ in each.gap.ranges
+        if first > (end := _loaded_up_to(intervals, each.gap.log_id, p))
+    ]
+    if given_up:
+        said.append(
+            f"rows that the table has no more and that will not be loaded again, as their log was accepted as ended: "
+            f"{', '.join(given_up)}; `orders-platform gaps repair` brings what PostgreSQL still has"
+        )
     if derived:
         logs = ", ".join(each.gap.name for each in accepted)
         said.append(

@@ -69,12 +69,13 @@ class FolderStorage:
         target = self._root / name
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f"{target.name}.{uuid.uuid4().hex}.tmp")
+        before, after = _points(name)
         try:
             with temporary.open("xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            reach(FaultPoint.STAGING_BEFORE_NAME)
+            reach(before)
             # A link, unlike a rename, does not replace: of two writers one wins, and both files say the same.
             os.link(temporary, target)
         except FileExistsError:
@@ -82,7 +83,7 @@ class FolderStorage:
         finally:
             temporary.unlink(missing_ok=True)
         _sync_folder(target.parent)
-        reach(FaultPoint.STAGING_AFTER_NAME)
+        reach(after)
         return True
 
     def read(self, name: str) -> pa.Buffer:
@@ -124,7 +125,8 @@ class S3Storage:
     def put(self, name: str, content: pa.Buffer) -> bool:
         from botocore.exceptions import ClientError
 
-        reach(FaultPoint.STAGING_BEFORE_NAME)
+        before, after = _points(name)
+        reach(before)
         try:
             self._client.put_object(
                 Bucket=self._bucket, Key=self._key(name), Body=content.to_pybytes(), IfNoneMatch="*"
@@ -134,7 +136,7 @@ class S3Storage:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] in (409, 412):
                 return False
             raise
-        reach(FaultPoint.STAGING_AFTER_NAME)
+        reach(after)
         return True
 
     def read(self, name: str) -> pa.Buffer:
@@ -160,6 +162,13 @@ class S3Storage:
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}/{name}" if self._prefix else name
+
+
+def _points(name: str) -> tuple[FaultPoint, FaultPoint]:
+    """What is put is a staged file, or what is remembered of a topic."""
+    if name.endswith(".parquet"):
+        return FaultPoint.STAGING_BEFORE_NAME, FaultPoint.STAGING_AFTER_NAME
+    return FaultPoint.MEMORY_BEFORE_NAME, FaultPoint.MEMORY_AFTER_NAME
 
 
 def _client(settings: Settings) -> S3Client:

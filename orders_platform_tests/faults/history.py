@@ -124,7 +124,7 @@ def history(seed: int) -> History:
     """
     chance = random.Random(seed)
     count = chance.randint(2, 4)
-    cuts = tuple(sorted(chance.uniform(0.05, 0.95) for _ in range(count - 1)))
+    cuts = tuple(sorted(percent / 100 for percent in chance.sample(range(5, 96), count - 1)))
     points, faults = list(FaultPoint), list(Fault)
     anytime = [fault for fault in faults if fault not in ON_S3]
     steps = [_step(chance.choice(anytime), chance, chance.choice(points)) for _ in range(count)]

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,6 +55,8 @@ class LiveOutcome:
     seconds: float
     log: Path
     ends: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What happened while nobody looked, among others."""
 
 
 def play_live(history: LiveHistory, settings: Settings, contracts: Sequence[Contract], folder: Path) -> LiveOutcome:
@@ -69,9 +71,9 @@ def play_live(history: LiveHistory, settings: Settings, contracts: Sequence[Cont
                 player.play(fault)
             found += player.heal()
     finally:
-        with noted(found):
+        with noted(player.notes):
             down(settings, player.say)
-    return LiveOutcome(history, found, round(time.monotonic() - started, 1), player.log, player.ends)
+    return LiveOutcome(history, found, round(time.monotonic() - started, 1), player.log, player.ends, player.notes)
 
 
 class LivePlayer:
@@ -94,6 +96,7 @@ class LivePlayer:
         """What should have stopped a run, and has not."""
         self.log = folder / "passes.log"
         self.ends: list[str] = []
+        self.notes: list[str] = []
 
     def say(self, line: str) -> None:
         with self.log.open("a", encoding="utf-8") as file:
@@ -119,10 +122,6 @@ class LivePlayer:
             backup.take()
             self._play(fault)
             self._restore(backup)
-        elif fault in (LiveFault.SLOT_LOST, LiveFault.OFFSETS_AND_SLOT_LOST):
-            wait_until_captured(self._settings)
-            with self._true_history.blindfold():
-                self._play(fault)
         else:
             self._play(fault)
 
@@ -141,11 +140,17 @@ class LivePlayer:
             LiveFault.POSTGRES_RESTORED: lambda: None,
             LiveFault.CONNECTOR_WITHOUT_EXACTLY_ONCE: lambda: self._kill("connect"),
         }
+        without_slot = fault in (LiveFault.SLOT_LOST, LiveFault.OFFSETS_AND_SLOT_LOST)
+        if without_slot:
+            wait_until_captured(self._settings)
         under_way = Pass(self._environment, self.log, LAG)
         with self._shop():
             time.sleep(random.Random(self._seed).uniform(0.2, 1.0))
-            actions[fault]()
-            up(self._settings, self.say, new_slot=fault is LiveFault.SLOT_LOST)
+            with self._true_history.blindfold() if without_slot else nullcontext():
+                actions[fault]()
+                up(self._settings, self.say, new_slot=fault is LiveFault.SLOT_LOST)
+                if without_slot:
+                    self._wait_for(self._captures)
         self.ends.append(f"{fault}: {under_way.wait()}")
         if fault is LiveFault.RECORDS_LOST:
             self._lose_records()
@@ -173,7 +178,7 @@ class LivePlayer:
             )
             missing, said = self._true_history.compare(contract, versions)
             found += missing
-            self.ends.append(said)
+            self.notes.append(said)
         return found
 
     @contextmanager
@@ -268,7 +273,7 @@ class LivePlayer:
         try:
             up(self._settings, self.say)
         except PostgresRestoredError as error:
-            self.ends.append(f"up: {error}")
+            self.notes.append(f"up: {error}")
             up(self._settings, self.say, new_slot=True)
         with self._shop():
             pass
@@ -289,10 +294,19 @@ class LivePlayer:
         accepted = Pass(self._environment, self.log, Work(Kind.GAPS_ACCEPTED)).wait()
         self.ends.append(f"gaps accepted: {accepted}")
 
+    def _captures(self) -> bool:
+        """Whether there is a slot which tells of every transaction that is still to commit."""
+        with psycopg.connect(self._settings.postgres) as connection:
+            found = connection.execute(
+                "SELECT active AND confirmed_flush_lsn IS NOT NULL FROM pg_replication_slots WHERE slot_name = %s",
+                [SLOT],
+            ).fetchone()
+        return bool(found and found[0])
+
     @staticmethod
     def _wait_for(condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + WAIT_SECONDS
         while not condition():
             if time.monotonic() > deadline:
-                raise TimeoutError(f"Connect did not stop within {WAIT_SECONDS:g} s")
+                raise TimeoutError(f"Connect did not follow within {WAIT_SECONDS:g} s")
             time.sleep(0.05)

@@ -30,7 +30,7 @@ from orders_platform_tests.conftest import new_settings
 from orders_platform_tests.faults.history import history
 from orders_platform_tests.faults.live_history import live_history
 from orders_platform_tests.faults.live_player import LiveOutcome, play_live
-from orders_platform_tests.faults.player import Outcome, play
+from orders_platform_tests.faults.player import Outcome, noted, play
 from orders_platform_tests.faults.recording import Recording, record
 from orders_platform_tests.faults.remote_store import server
 
@@ -40,6 +40,7 @@ HISTORY_DAYS = 3
 SNAPSHOT_SECONDS = 60.0
 RECORDING = "recording.pickle"
 T = TypeVar("T")
+OfHistory = TypeVar("OfHistory", Outcome, LiveOutcome)
 
 
 def take_recording(settings: Settings, seed: int) -> Recording:
@@ -76,10 +77,11 @@ def matrix(
         folder = evidence / f"seed {seed}"
         folder.mkdir(parents=True)
         played = history(seed)
-        outcome = play(played, recording, shared, load_contracts(), folder, variables if played.on_s3 else None)
-        if not outcome.differences:
-            shutil.rmtree(folder)
-        return outcome
+        found: list[str] = []
+        outcome = Outcome(played, found, 0.0, folder / "passes.log")
+        with noted(found):
+            outcome = play(played, recording, shared, load_contracts(), folder, variables if played.on_s3 else None)
+        return _kept_if_wrong(outcome, folder)
 
     pool = ThreadPoolExecutor(jobs)
     with server() if any(history(seed).on_s3 for seed in seeds) else nullcontext() as variables:
@@ -94,10 +96,17 @@ def live_matrix(seeds: Iterable[int], evidence: Path) -> Generator[LiveOutcome]:
     for seed in seeds:
         folder = evidence / f"live seed {seed}"
         folder.mkdir(parents=True)
-        outcome = play_live(live_history(seed), new_settings(folder / "home"), load_contracts(), folder)
-        if not outcome.differences:
-            shutil.rmtree(folder)
-        yield outcome
+        found: list[str] = []
+        outcome = LiveOutcome(live_history(seed), found, 0.0, folder / "passes.log")
+        with noted(found):
+            outcome = play_live(live_history(seed), new_settings(folder / "home"), load_contracts(), folder)
+        yield _kept_if_wrong(outcome, folder)
+
+
+def _kept_if_wrong(outcome: OfHistory, folder: Path) -> OfHistory:
+    if not outcome.differences:
+        shutil.rmtree(folder, ignore_errors=True)  # what a killed run has left behind may still write there
+    return outcome
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -124,6 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ends.update(ended)
         word, codes = "FAILED" if outcome.differences else "ok", " ".join(code for _, code in ended)
         print(f"{word} {outcome.seconds} s {outcome.history} | ended with {codes}", flush=True)
+        for note in outcome.notes:
+            print(f"  {note}", flush=True)
         if outcome.differences:
             seed, of_live = outcome.history.seed, isinstance(outcome, LiveOutcome)
             failed.append(f"{'live ' if of_live else ''}{seed}")
@@ -136,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         codes = ", ".join(f"{code}: {n}" for (of, code), n in sorted(ends.items()) if of == kind)
         print(f"  {count:5} {kind}; its runs ended with {codes}")
     if not failed:
-        shutil.rmtree(home)
+        shutil.rmtree(home, ignore_errors=True)
     return 1 if failed else 0
 
 

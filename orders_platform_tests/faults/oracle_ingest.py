@@ -15,8 +15,9 @@ from typing import Any
 from orders_platform.contracts import Column, Contract, Masking
 from orders_platform.lake.catalog import open_catalog
 from orders_platform.settings import Settings
-from orders_platform_tests.faults.differing import Rows, named
-from orders_platform_tests.faults.recording import Kept, envelope, read_topic
+from orders_platform_tests.faults.differing import Rows, named, utc
+from orders_platform_tests.faults.oracle_ledger import ledger_differences
+from orders_platform_tests.faults.recording import Kept, envelope, read_ends, read_topic
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 UNAVAILABLE = "__debezium_unavailable_value"
@@ -42,7 +43,9 @@ def ingest_differences(
     catalog = open_catalog(settings)
     for contract in contracts:
         records = list(dict.fromkeys([*earlier.get(contract.table, ()), *read_topic(settings, contract)]))
-        bronze = catalog.load_table(contract.bronze_table).scan().to_arrow().to_pylist()
+        table = catalog.load_table(contract.bronze_table)
+        bronze = table.scan().to_arrow().to_pylist()
+        found += ledger_differences(contract, table, records, bronze, read_ends(settings, contract))
         repairs = [row for row in bronze if row["_topic_id"].startswith(REPAIR)]
         found += bronze_differences(contract, records, [row for row in bronze if row not in repairs])
         silver = catalog.load_table(contract.silver_table).scan().to_arrow().to_pylist()
@@ -92,7 +95,7 @@ def bronze_differences(contract: Contract, records: Sequence[Kept], rows: Sequen
 
 def _other(row: Mapping[str, Any], said: Mapping[str, Any]) -> list[str]:
     """Where a row does not hold what a change says."""
-    return [f"{name}={row[name]!r} instead of {value!r}" for name, value in said.items() if _utc(row[name]) != value]
+    return [f"{name}={row[name]!r} instead of {value!r}" for name, value in said.items() if utc(row[name]) != value]
 
 
 def _place(row: Mapping[str, Any]) -> tuple[str, int, int]:
@@ -159,7 +162,7 @@ def _typed(column: Column, value: Any) -> Any:
     """A value of the event as Python has it."""
     if value is None or column.type in ("string", "boolean", "int", "long"):
         return value
-    return _utc(datetime.fromisoformat(value)) if column.type == "timestamptz" else Decimal(value)
+    return utc(datetime.fromisoformat(value)) if column.type == "timestamptz" else Decimal(value)
 
 
 def masked(settings: Settings, contract: Contract, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,12 +179,8 @@ def masked(settings: Settings, contract: Contract, row: Mapping[str, Any]) -> di
     return out
 
 
-def _utc(value: Any) -> Any:
-    return value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo else value
-
-
 def _plain(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    return {name: _utc(row[name]) for name in names}
+    return {name: utc(row[name]) for name in names}
 
 
 def silver_differences(

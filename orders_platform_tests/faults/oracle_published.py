@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from operator import add
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ import clickhouse_connect
 
 from orders_platform.lake.catalog import open_catalog
 from orders_platform.settings import Settings
-from orders_platform_tests.faults.differing import Rows, named
+from orders_platform_tests.faults.differing import Rows, named, utc
 
 
 def published_differences(settings: Settings, state: Mapping[str, Rows]) -> list[str]:
@@ -48,6 +48,8 @@ class Fact(NamedTuple):
     total: Decimal
     refunded: Decimal
     revenue: Decimal
+    created_at: datetime
+    updated_at: datetime
 
 
 class Day(NamedTuple):
@@ -78,6 +80,8 @@ def expected_facts(settings: Settings, state: Mapping[str, Rows]) -> list[Fact]:
             order["total"],
             order["refunded"],
             revenue(order),
+            order["created_at"].astimezone(UTC),
+            order["updated_at"].astimezone(UTC),
         )
         for order in state["orders"].values()
     ]
@@ -101,7 +105,7 @@ def gold_differences(
 ) -> list[str]:
     """One fact an order, with each of its figures; the daily table sums them."""
     expected = expected_facts(settings, state)
-    held = Counter(Fact(*(row[name] for name in Fact._fields)) for row in facts)
+    held = Counter(Fact(*(utc(row[name]) for name in Fact._fields)) for row in facts)
     wanted = Counter(expected)
     days = {(r["order_date"], r["region"], r["currency"]): Day(*(r[name] for name in Day._fields)) for r in daily}
     return (

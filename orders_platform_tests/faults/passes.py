@@ -6,8 +6,10 @@ A fork server that has imported everything, and started nothing, makes a process
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.process
 import os
 import signal
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -23,6 +25,7 @@ from orders_platform_tests.faults.work import Work
 
 PASS_SECONDS = 240.0
 SERVER = multiprocessing.get_context("forkserver")
+_STARTING = threading.Lock()
 SERVER.set_forkserver_preload(["orders_platform_tests.faults.preload"])
 
 
@@ -73,7 +76,11 @@ class Pass:
         fault = {fault_points.VARIABLE: f"{die_at}:{times}" if die_at else ""}
         arguments = (work or Work(), {**environment, **fault}, log)
         self._process: ForkServerProcess = SERVER.Process(target=_pass, args=arguments)
-        self._process.start()
+        with _STARTING:
+            self._process.start()
+            # Whoever starts a process asks all of these whether they have ended. How one ended can be read only once:
+            # another thread that waits for it would be told 255.
+            multiprocessing.process._children.discard(self._process)  # type: ignore[attr-defined]
 
     def wait(self, seconds: float = PASS_SECONDS) -> int:
         """Its exit code; negative is the signal that ended it. Raises `TimeoutError` after ending it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -49,6 +49,8 @@ class Outcome:
     log: Path
     ends: list[str] = field(default_factory=list)
     """How each disturbed process ended."""
+    notes: list[str] = field(default_factory=list)
+    """What else is worth saying."""
 
 
 def play(
@@ -78,9 +80,9 @@ def play(
             with noted(found):
                 player.keep()
     finally:
-        with noted(found):
+        with noted(player.notes):  # what cannot be cleaned up makes no table wrong
             player.close()
-    return Outcome(history, found, round(time.monotonic() - started, 1), player.log, player.ends)
+    return Outcome(history, found, round(time.monotonic() - started, 1), player.log, player.ends, player.notes)
 
 
 @contextmanager
@@ -89,7 +91,7 @@ def noted(found: list[str]) -> Iterator[None]:
     try:
         yield
     except TimeoutError as error:
-        found.append(str(error))
+        found.append(str(error) or traceback.format_exc())
     except Exception:  # noqa: BLE001 the failure of a part says as much as a wrong table
         found.append(traceback.format_exc())
 
@@ -130,6 +132,7 @@ class Player:
         self.settings = self.store.settings(own) if self.store else Settings(_env_file=None, **own)
         self.log = folder / "passes.log"
         self.ends: list[str] = []
+        self.notes: list[str] = []
         self.written: list[Record] = []
         self.earlier: dict[str, list[Kept]] = {}
         """What the topics held before they lost it, per table."""
@@ -140,6 +143,8 @@ class Player:
         """What should have stopped a run, and has not."""
         self.after_next_write: list[Callable[[], object]] = []
         """What waits for the next portion: a transaction that stays open until then."""
+        self.after_everything: list[Work] = []
+        """What is done when all has been carried, with nothing behind it that would mend what it breaks."""
         self.place: Callable[[Record], Record] = lambda record: record
         """To which partition a record goes."""
         self._recording = recording
@@ -213,20 +218,31 @@ class Player:
         """The first day of the history, and the one that it has reached."""
         return self.first_day.date(), self.day.date()
 
+    @property
+    def first_order_date(self) -> date:
+        placed: Iterable[datetime] = (order["created_at"] for order in self._recording.state["orders"].values())
+        return min(placed).astimezone(self.settings.time_zone).date()
+
     def play(self, step: Step, portion: Sequence[Record], action: Action) -> None:
         """Lets the fault happen to the portion, which is a day of its own."""
         action(self, step, portion)
         self.day += timedelta(days=1)
 
     def heal(self) -> list[str]:
-        """Passes until one ends well, then what the oracle finds."""
+        """Passes until one ends well, what comes after everything, then what the oracle finds."""
         self._close()
+        self._settle()
         codes = []
         for _ in range(HEALING_PASSES):
             codes.append(self.start().wait())
             if codes[-1] and self.accepts:
                 self.start(Work(Kind.GAPS_ACCEPTED)).wait()
             if codes[-1] == 0:
+                self.unheard += [
+                    f"{work} ended with {code} after everything"
+                    for work in self.after_everything
+                    if (code := self.start(work).wait())
+                ]
                 return self.unheard + differences(self.settings, self.contracts, self._recording.state, self.earlier)
         return [f"the platform did not catch up when all was well: passes ended with {codes}, see {self.log}"]
 
@@ -237,8 +253,7 @@ class Player:
             TimeoutError: if it cannot be loaded.
         """
         self._close()
-        for topic in self.topics:
-            settled(self.settings, topic)
+        self._settle()
         held = [kept for contract in self.contracts for kept in read_topic(self.settings, contract)]
         for kept in held:
             self.earlier.setdefault(kept.record.table, []).append(kept)
@@ -248,6 +263,11 @@ class Player:
             if codes[-1] == 0:
                 return held
         raise TimeoutError(f"{step}: the platform did not catch up before it: runs ended with {codes}, see {self.log}")
+
+    def _settle(self) -> None:
+        """Waits until the outcome of every transaction is in its log: the producer has its answer before."""
+        for topic in self.topics:
+            settled(self.settings, topic)
 
     def start(self, work: Work | None = None, die_at: FaultPoint | None = None, times: int = 1) -> Pass:
         """A process at work for this installation."""

@@ -87,9 +87,12 @@ def _two_publications_at_once(player: Player, step: Step) -> None:
 
 
 def _past_day_again(player: Player, step: Step) -> None:
+    """Now, and once more after everything: then with an order date, and with nothing behind it."""
     player.run(step, LAG)
-    day = player.first_day.date()
-    player.run(step, Work(Kind.DAYS_BY_HAND, days=(day, day)))
+    day, placed = player.first_day.date(), player.first_order_date
+    again = Work(Kind.DAYS_BY_HAND, days=(day, day))
+    player.run(step, again)
+    player.after_everything = [again, Work(Kind.ORDER_DATE_BY_HAND, days=(placed, placed))]
 
 
 def _catalog(fault: CatalogFault) -> Callable[[Player, Step], None]:

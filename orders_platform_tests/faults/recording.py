@@ -5,19 +5,28 @@ from __future__ import annotations
 import heapq
 import json
 import pickle
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
-from itertools import pairwise
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    Producer,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from orders_platform.contracts import Contract
 from orders_platform.settings import Settings
@@ -88,17 +97,19 @@ class Recording:
     def portions(
         self, cuts: Sequence[float], moving: Callable[[str], Sequence[int]] | None = None
     ) -> list[list[Record]]:
-        """The records cut where these shares of them have been written.
+        """The records cut where these shares of each table's have been written: a portion has some of every table.
 
         `moving`: in which portions records of a table come. The others wait for the next of them; for the last of them
         none waits.
         """
-        bounds = [int(len(self.records) * share) for share in (0.0, *cuts, 1.0)]
+        count = Counter(each.table for each in self.records)
+        ends = {table: [int(count[table] * share) for share in cuts] for table in count}
         place = _next_move(moving) if moving else lambda _, number: number
-        portions: list[list[Record]] = [[] for _ in pairwise(bounds)]
-        for number, (low, high) in enumerate(pairwise(bounds)):
-            for each in self.records[low:high]:
-                portions[place(each.table, number)].append(each)
+        portions: list[list[Record]] = [[] for _ in range(len(cuts) + 1)]
+        written = Counter[str]()
+        for each in self.records:
+            portions[place(each.table, bisect_right(ends[each.table], written[each.table]))].append(each)
+            written[each.table] += 1
         return portions
 
 
@@ -112,8 +123,7 @@ def read_topic(settings: Settings, contract: Contract) -> list[Kept]:
     """Every committed record of a table's topic, read with a consumer that has nothing of ours."""
     topic = contract.topic(settings.topic_prefix)
     admin = AdminClient(settings.kafka_config)
-    described = admin.describe_topics(TopicCollection([topic]))[topic].result(READ_SECONDS)
-    log_id = str(described.topic_id).rstrip("=").replace("+", "-").replace("/", "_")
+    log_id = _log_id(admin, topic)
     consumer = Consumer(
         {
             **settings.kafka_config,
@@ -143,6 +153,25 @@ def read_topic(settings: Settings, contract: Contract) -> list[Kept]:
         return found
     finally:
         consumer.close()
+
+
+def read_ends(settings: Settings, contract: Contract) -> dict[tuple[str, int], int]:
+    """Of a table's topic: the offset behind the last of each partition, by log and partition."""
+    topic = contract.topic(settings.topic_prefix)
+    admin = AdminClient(settings.kafka_config)
+    partitions = admin.list_topics(topic, timeout=READ_SECONDS).topics[topic].partitions
+    wanted = {TopicPartition(topic, partition): OffsetSpec.latest() for partition in partitions}
+    log_id = _log_id(admin, topic)
+    return {
+        (log_id, place.partition): future.result(READ_SECONDS).offset
+        for place, future in admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED).items()
+    }
+
+
+def _log_id(admin: AdminClient, topic: str) -> str:
+    """A topic's id, as the tables write it."""
+    described = admin.describe_topics(TopicCollection([topic]))[topic].result(READ_SECONDS)
+    return str(described.topic_id).rstrip("=").replace("+", "-").replace("/", "_")
 
 
 def read_state(dsn: str, contracts: Iterable[Contract]) -> dict[str, dict[tuple[Any, ...], dict[str, Any]]]:

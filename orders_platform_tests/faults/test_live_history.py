@@ -26,7 +26,7 @@ def test_a_slot_and_offsets_lost_and_then_records_end_in_the_tables_of_postgresq
     played = LiveHistory(10_004, (LiveFault.OFFSETS_AND_SLOT_LOST, LiveFault.RECORDS_LOST))
     outcome = play_live(played, new_settings(new_home("live history")), load_contracts(), tmp_path)
     assert outcome.differences == [], f"{outcome.ends}\n{outcome.log.read_text()[-3000:]}"
-    said = re.search(r"customers: (\d+) changes in PostgreSQL, (\d+) of them captured by nobody", str(outcome.ends))
+    said = re.search(r"customers: (\d+) changes in PostgreSQL, (\d+) of them captured by nobody", str(outcome.notes))
     assert said is not None, "the oracle says what happened while nobody looked"
     assert 0 < int(said[2]) < int(said[1])
 

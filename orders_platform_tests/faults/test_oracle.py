@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +16,8 @@ from orders_platform.contracts import load_contracts
 from orders_platform.lake.catalog import open_catalog
 from orders_platform.settings import Settings
 from orders_platform_tests.faults.oracle import differences
+from orders_platform_tests.faults.oracle_ledger import COMMIT, LEDGER, ROWS
+from orders_platform_tests.faults.oracle_published import Fact
 from orders_platform_tests.faults.player import Player
 from orders_platform_tests.faults.recording import Recording
 
@@ -64,6 +67,7 @@ DAMAGES = [
     ("silver.customers_versions", "in clear text", _altered("email", "somebody@example.com")),
     ("silver.customers_versions", "deleted", _altered("_deleted", True)),
     ("gold.fact_orders", "with more items", _altered("items", 99)),
+    ("gold.fact_orders", "as it was before", _altered("updated_at", datetime(2026, 1, 1, tzinfo=UTC))),
     ("gold.daily_revenue", "with more items", _altered("items", 99)),
     ("bronze.orders", "on another day", _altered("_ingest_day", date(2026, 1, 1))),
     *((table, "altered", alter) for table, alter in ALTERED.items()),
@@ -86,6 +90,59 @@ def test_one_damaged_row_of_a_table_is_seen(
     finally:
         table.manage_snapshots().set_current_snapshot(whole.snapshot_id).commit()
     assert [line for line in found if line.startswith(f"{name}:")] != [], f"{what}: {found}"
+
+
+def _without_a_partition(said: dict[str, str]) -> None:
+    ledger = json.loads(said[LEDGER])
+    log = next(iter(ledger))
+    said[LEDGER] = json.dumps({**ledger, log: dict(list(ledger[log].items())[1:])})
+
+
+def _beyond_the_log(said: dict[str, str]) -> None:
+    ledger = json.loads(said[LEDGER])
+    next(iter(next(iter(ledger.values())).values()))[-1][1] += 7
+    said[LEDGER] = json.dumps(ledger)
+
+
+def _with_a_row_more(said: dict[str, str]) -> None:
+    said[ROWS] = str(int(said[ROWS]) + 1)
+
+
+def _with_a_tombstone_more(said: dict[str, str]) -> None:
+    own = json.loads(said[COMMIT])
+    said[COMMIT] = json.dumps({**own, "tombstones": own["tombstones"] + 1})
+
+
+@pytest.mark.parametrize(
+    ("damage", "seen"),
+    [
+        (_without_a_partition, "records are not in its intervals"),
+        (_beyond_the_log, "intervals go on behind the end of the log"),
+        (_with_a_row_more, "count of rows is wrong"),
+        (_with_a_tombstone_more, "commits have counted otherwise"),
+    ],
+)
+def test_a_damaged_ledger_is_seen(
+    damage: Callable[[dict[str, str]], None], seen: str, recording: Recording, undisturbed: Settings
+) -> None:
+    table = open_catalog(undisturbed).load_table("bronze.orders")
+    whole = table.current_snapshot()
+    assert whole is not None
+    assert whole.summary is not None
+    said = dict(whole.summary.additional_properties)
+    damage(said)
+    altered = {name: said[name] for name in (LEDGER, ROWS, COMMIT)}
+    table.append(table.scan().to_arrow().slice(0, 0), snapshot_properties=altered)
+    try:
+        found = differences(undisturbed, CONTRACTS, recording.state)
+    finally:
+        table.manage_snapshots().set_current_snapshot(whole.snapshot_id).commit()
+    assert [line for line in found if line.startswith("bronze.orders's ledger: ") and seen in line] != [], found
+
+
+def test_every_column_of_a_fact_is_compared(undisturbed: Settings) -> None:
+    columns = open_catalog(undisturbed).load_table("gold.fact_orders").schema().column_names
+    assert sorted(Fact._fields) == sorted(columns)
 
 
 @pytest.mark.parametrize(

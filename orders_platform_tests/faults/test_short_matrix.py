@@ -43,6 +43,7 @@ def test_the_portions_of_a_history_hold_each_record_once_and_in_the_order_of_its
         played = history(seed)
         portions = recording.portions(played.cuts, played.moving)
         assert by_log(chain.from_iterable(portions)) == by_log(recording.records)
+        assert all(portions), "a fault that meets no record is none"
         for table in recording.state:
             moved = {i for i, portion in enumerate(portions) if any(each.table == table for each in portion)}
             assert moved <= set(played.moving(table))

@@ -12,7 +12,13 @@ from pyiceberg.catalog import Catalog
 
 from orders_platform.ingest.backlog import unread
 from orders_platform.ingest.bronze import bronze_table
-from orders_platform.ingest.errors import GapError, OffsetsResetError, PositionFellError, RecordsExpiredError
+from orders_platform.ingest.errors import (
+    GapError,
+    OffsetsResetError,
+    PositionFellError,
+    RecordsExpiredError,
+    TopicRecreatedError,
+)
 from orders_platform.ingest.gap_acceptance import NoSuchGapError, accept, open_gap
 from orders_platform.ingest.gaps import END, GapKind
 from orders_platform.ingest.ledger import Ledger
@@ -246,6 +252,23 @@ def test_staged_records_that_kafka_has_forgotten_are_asked_for(
     delete_before(shop_topic, topic, 0, 4)
     days = unread(shop_topic, catalog, contract()).days
     assert {day: found.records for day, found in days.items()} == {DAY: 4, NEXT: 1}
+
+
+def test_a_rebuilt_ledger_says_which_rows_of_an_ended_log_are_gone(
+    shop_topic: Settings, topic: str, catalog: Catalog
+) -> None:
+    produce(shop_topic, topic, [change(i, i, at=moment(DAY)) for i in range(4)])
+    ingest(shop_topic, DAY)
+    (former,) = Ledger.read(bronze_table(catalog, contract())).intervals
+    drop_topic(shop_topic, topic)
+    make_topic(shop_topic)
+    produce(shop_topic, topic, [change(9, 9, at=moment(DAY))])
+    let(shop_topic, catalog, stopped(shop_topic, catalog, TopicRecreatedError))
+    ingest(shop_topic, DAY)
+    table = bronze_table(catalog, contract())
+    table.delete(f"_topic_id == '{former}' and _kafka_offset > 0")  # not by us: no ledger is copied
+    lost = rebuild(shop_topic, catalog, contract())
+    assert [each for each in lost.unknown if f"{former}[0] 1–3" in each and "gaps repair" in each] != []
 
 
 def test_a_rebuilt_ledger_knows_closed_logs_epochs_and_accepted_gaps(
