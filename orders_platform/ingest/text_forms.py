@@ -37,7 +37,9 @@ TEXT_MACROS = (
     "unit(n, letter) AS CASE WHEN n NOT IN ('0', '-0') THEN n || letter ELSE '' END",
     f"parts(t) AS regexp_extract(t, '{_INTERVAL}', ['y', 'mo', 'd', 'h', 'mi', 's'])",
     "days_part(p) AS unit(p.y, 'Y') || unit(p.mo, 'M') || unit(p.d, 'D')",
-    "clock_part(p) AS unit(p.h, 'H') || unit(p.mi, 'M') || unit(trimmed(p.s), 'S')",
+    # Debezium cuts a double to nanoseconds: 49.622007 arrives as 49.622006999. PostgreSQL has microseconds.
+    "micros(s) AS CAST(round(CAST(s AS DECIMAL(38, 9)), 6) AS DECIMAL(38, 6))::VARCHAR",
+    "clock_part(p) AS unit(p.h, 'H') || unit(p.mi, 'M') || unit(trimmed(micros(p.s)), 'S')",
     "joined(days, clock) AS CASE WHEN days = '' AND clock = '' THEN 'PT0S' WHEN clock = '' THEN 'P' || days "
     "ELSE 'P' || days || 'T' || clock END",
     f"interval_text(t) AS CASE WHEN regexp_matches(t, '{_INTERVAL}') "

@@ -87,6 +87,8 @@ def decoded(con: duckdb.DuckDBPyConnection, column: Column, value: Any, encoding
         ("numeric(12,2)", "NAN", INFINITE),
         ("interval", "P1Y2M3DT4H5M6.789S", "P1Y2M3DT4H5M6.789S"),
         ("interval", "P0Y-1M5DT-4H0M-0.500S", "P-1M5DT-4H-0.5S"),
+        ("interval", "P0Y0M0DT0H-46M-49.622006999S", "PT-46M-49.622007S"),
+        ("interval", "P0Y0M0DT0H0M59.999998999S", "PT59.999999S"),
         ("interval", "P0Y0M0DT0H0M0S", UNCLEAR),
         ("interval", "soon", WRONG),
         ("integer[]", [None, None], UNCLEAR),
