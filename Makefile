@@ -77,7 +77,7 @@ MINUTES ?= 10
 
 .PHONY: faults
 faults: $(INSTALLED) $(MANIFEST) ## Play SEEDS=100 histories of faults from seed FIRST=0 on, one in ten on live stacks; each must end in the tables of PostgreSQL
-	$(BIN)/python -m orders_platform_tests.faults.matrix --seeds $(SEEDS) --first $(FIRST) $(ARGS)
+	$(BIN)/python -m orders_platform_tests.faults --seeds $(SEEDS) --first $(FIRST) $(ARGS)
 SEEDS ?= 100
 FIRST ?= 0
 

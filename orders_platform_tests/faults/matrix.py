@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 import tempfile
 import threading
 import time
@@ -210,7 +209,3 @@ def _as_they_end(*sources: Generator[T]) -> Generator[T]:
                     yield each
         finally:
             stopped.set()
-
-
-if __name__ == "__main__":
-    sys.exit(main())
