@@ -26,7 +26,7 @@ from orders_platform.ingest.errors import CommitRefusedError
 from orders_platform.ingest.ledger import COMMIT, TAG, Ledger
 from orders_platform.lake.commits import CommitFaults, CommitUnknownError, ConflictError, commit
 from orders_platform.lake.duckdb_engine import connect_alone, scan_files_sql, write_files
-from orders_platform.lake.evolved import in_bronze
+from orders_platform.lake.evolved import evolve, in_bronze
 from orders_platform.lake.maintenance import expire_if_due
 from orders_platform.settings import Settings
 
@@ -57,12 +57,18 @@ class Fate:
     snapshot_id: int | None = None
 
 
-Renew = Callable[[duckdb.DuckDBPyConnection, Table, Ledger], Fate]
-"""From the table `chosen` makes `settled` (places of rows that go) and `renewed` (rows instead, bronze's columns)."""
+Renew = Callable[[duckdb.DuckDBPyConnection, Table, Ledger], Fate | None]
+"""From the table `chosen` makes `settled` (places of rows that go) and `renewed` (rows instead, bronze's columns).
+
+None where it has changed the table's columns instead: the table is to be read again.
+"""
 
 
 def replay(settings: Settings, catalog: Catalog, contract: Contract, selection: Selection) -> Fate:
     """Decodes dead letters again with the present contract; they take their places as if they had never failed.
+
+    As in a load, a value that proves that the shop has widened a column widens it. How the events differ otherwise was
+    judged when they were loaded: a change of the shop's table since then stops no replay.
 
     Those that fail again stay, with the reason of now. Doing it twice changes nothing.
 
@@ -71,8 +77,8 @@ def replay(settings: Settings, catalog: Catalog, contract: Contract, selection: 
         CommitRefusedError: others kept committing first; nothing is lost, run it again.
     """
 
-    def renew(con: duckdb.DuckDBPyConnection, table: Table, ledger: Ledger) -> Fate:
-        return _decode_again(con, in_bronze(contract, table.schema()), ledger)
+    def renew(con: duckdb.DuckDBPyConnection, table: Table, ledger: Ledger) -> Fate | None:
+        return _decode_again(con, contract, table, ledger)
 
     return _rewritten(settings, catalog, contract, selection, renew)
 
@@ -103,6 +109,8 @@ def _rewritten(settings: Settings, catalog: Catalog, contract: Contract, selecti
         with connect_alone(settings) as con:
             files = _choose(con, table, selection)
             fate = renew(con, table, ledger)
+            if fate is None:
+                continue
             (settled,) = con.execute("SELECT count(*) FROM settled").fetchall()[0]
             if not settled:
                 return unanswered or fate
@@ -131,7 +139,8 @@ def _choose(con: duckdb.DuckDBPyConnection, table: Table, selection: Selection) 
     return files
 
 
-def _decode_again(con: duckdb.DuckDBPyConnection, contract: Contract, ledger: Ledger) -> Fate:
+def _decode_again(con: duckdb.DuckDBPyConnection, declared: Contract, table: Table, ledger: Ledger) -> Fate | None:
+    contract, before = in_bronze(declared, table.schema()), table.schema()
     decoder = Decoder(con, contract)
     logs = con.execute("SELECT DISTINCT _topic_id, _ingest_day FROM chosen ORDER BY ALL").fetchall()
     for topic_id, day in logs:
@@ -143,6 +152,10 @@ def _decode_again(con: duckdb.DuckDBPyConnection, contract: Contract, ledger: Le
         ).to_arrow_table()
         decoded = decoder.decode(records.cast(RECORDS), topic_id, day, ledger.epochs(topic_id))
         con.execute(f"INSERT INTO renewed BY NAME {decoded.sql}")
+        if decoded.dead:
+            evolve(table, {}, decoder.wider_types(contract))
+    if table.schema() != before:
+        return None
     # What fails as before stays as it is; what fails otherwise stays discarded if it was.
     con.execute(
         f"CREATE TEMP TABLE same AS SELECT {_PLACE} FROM renewed r JOIN chosen c USING ({_PLACE}) "

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 
 import duckdb
 from pyiceberg.schema import Schema
@@ -74,14 +74,6 @@ class Drift:
     @property
     def parts(self) -> tuple[tuple[str, ...], ...]:
         return tuple(getattr(self, each.name) for each in fields(self))
-
-    def tolerated_by(self, contract: Contract) -> Contract:
-        """The contract without the demand that a dropped column has a value."""
-        columns = tuple(
-            replace(column, required=False) if column.source_name in self.dropped else column
-            for column in contract.columns
-        )
-        return replace(contract, columns=columns)
 
     def __str__(self) -> str:
         words = zip((each.name for each in fields(self)), self.parts, strict=True)

@@ -127,12 +127,22 @@ BAD: list[tuple[Any, str, str]] = [
     (envelope("c", order(), 1, source={"table": "orders"}), "NoPosition", "place in order"),
     (envelope("c", None, 1), "MissingRow", "after is missing"),
     (envelope("c", order(order_id=None), 1), "MissingKey", "order_id"),
-    (envelope("c", order(status=None), 1), "MissingValue", "status"),
+    (envelope("c", order(status=None), 1), "MissingValue", "status is null"),
     (envelope("c", order(customer_id="seven"), 1), "WrongType", "customer_id bigint cannot be this text: seven"),
     (envelope("c", order(total="1.234"), 1), "ValueOutOfRange", "total numeric(14,2)"),
     (envelope("c", order(total="1" * 20), 1), "ValueOutOfRange", "total numeric(14,2)"),
     (envelope("c", order(created_at="infinity"), 1), "ValueOutOfRange", "created_at"),
 ]
+
+
+def test_a_column_that_is_not_there_was_dropped_and_is_null_also_where_a_value_is_required(
+    con: duckdb.DuckDBPyConnection,
+) -> None:
+    """Beside it, an explicit null breaks the contract as ever."""
+    without = {name: value for name, value in order(1).items() if name != "status"}
+    result, rows = decode(con, records(envelope("c", without, 1), envelope("c", order(2, status=None), 2)))
+    assert (result.rows, result.dead) == (1, 1)
+    assert [(row["order_id"], row["status"]) for row in rows] == [(1, None), (None, None)]
 
 
 @pytest.mark.parametrize(("value", "error_class", "message"), BAD)
