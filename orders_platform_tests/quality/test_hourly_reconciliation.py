@@ -98,6 +98,15 @@ def test_a_shop_that_does_not_answer_leaves_the_slice_for_the_next_tick(
     assert str(found.metadata["compared"].value).startswith(f"keys from ({', '.join(map(str, before.next or ()))}) on")
 
 
+def test_a_round_of_another_release_is_begun_anew(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(rounds.Round, "to_json", lambda _: {"began": MIDNIGHT.isoformat(), "slice": 3})
+        clock.tick()
+    assert last_round(clock.instance, TABLES[0]) is None
+    found = clock.tick()["postgres_inventory"]
+    assert str(found.metadata["compared"].value).startswith("keys below ")
+
+
 def test_loads_do_not_wait_for_the_comparison(clock: Clock) -> None:
     graph = clock.location.resolve_job_def("kafka_to_silver").asset_layer.asset_graph
     assert graph.asset_check_keys
