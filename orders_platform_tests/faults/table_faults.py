@@ -23,8 +23,10 @@ LAG = Work(Kind.LAG_SENSOR)
 def bronze_rolled_back(player: Player, step: Step) -> None:
     """A table's last commit is taken back; silver has merged it already."""
     player.run(step, LAG)
-    roll_back(open_catalog(player.settings), _contract(player, step))
+    contract, catalog = _contract(player, step), open_catalog(player.settings)
+    roll_back(catalog, contract)
     player.run(step, LAG)
+    _rebuild_if_told(player, catalog, contract)
 
 
 def snapshots_expired(player: Player, step: Step) -> None:
@@ -44,11 +46,7 @@ def foreign_compaction(player: Player, step: Step) -> None:
 
 
 def compacted_expired_rolled_back(player: Player, step: Step) -> None:
-    """All three to one table of bronze, in an order of the history's own.
-
-    Whoever goes back to the middle of a compaction has a table without rows or ledger: it stops, and the operator does
-    as the error says.
-    """
+    """All three to one table of bronze, in an order of the history's own."""
     player.run(step, LAG)
     contract, catalog = _contract(player, step), open_catalog(player.settings)
     actions = [
@@ -60,8 +58,7 @@ def compacted_expired_rolled_back(player: Player, step: Step) -> None:
     for act in actions:
         act()
     player.run(step, LAG)
-    with suppress(NotNeededError):
-        rebuild(player.settings, catalog, contract)
+    _rebuild_if_told(player, catalog, contract)
 
 
 def dashboard_lost(player: Player, step: Step) -> None:
@@ -96,6 +93,14 @@ def roll_back(catalog: Catalog, contract: Contract) -> None:
         before = head and head.parent_snapshot_id
         if before and table.metadata.snapshot_by_id(before):
             table.manage_snapshots().rollback_to_snapshot(before).commit()
+
+
+def _rebuild_if_told(player: Player, catalog: Catalog, contract: Contract) -> None:
+    """Whoever goes back to the middle of a compaction has a table without rows or ledger: it stops, and the operator
+    does as the error says.
+    """
+    with suppress(NotNeededError, NoSuchTableError):
+        rebuild(player.settings, catalog, contract)
 
 
 def _contract(player: Player, step: Step) -> Contract:
