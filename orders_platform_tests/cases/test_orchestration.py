@@ -146,6 +146,7 @@ def test_a_failed_runs_range_is_asked_for_again(
     installation: Installation, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A used run key is skipped for ever, so the next attempt has another; it takes the same records, once."""
+    monkeypatch.setattr("orders_platform.defs.automation.run_guard.FIRST_WAIT_SECONDS", 300.0)
     produce(installation.settings, topic, [change(n, n, partition=n % 3) for n in range(9)])
     first = installation.asked()
     with monkeypatch.context() as patch:

@@ -282,6 +282,7 @@ def test_a_table_that_fails_in_its_runs_waits_longer_each_time_and_the_others_go
     instance: dg.DagsterInstance, topics: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Records kept coming, each tick planned other ends, and so the table was tried again every few seconds."""
+    monkeypatch.setattr("orders_platform.defs.automation.run_guard.FIRST_WAIT_SECONDS", 300.0)
     remove(topics, "orders", 9)
     assert execute(instance, topics, requests(instance, topics)["orders"])
     remove(topics, "orders", 9, at=5)  # PostgreSQL has gone back in time
@@ -317,9 +318,10 @@ def test_a_table_that_fails_in_its_runs_waits_longer_each_time_and_the_others_go
 
 
 def test_a_table_whose_silver_is_refused_waits_although_bronze_goes_on(
-    instance: dg.DagsterInstance, topics: Settings
+    instance: dg.DagsterInstance, topics: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every run moves bronze's head, so heads do not tell whether the table gets on."""
+    monkeypatch.setattr("orders_platform.defs.automation.run_guard.FIRST_WAIT_SECONDS", 300.0)
     produce(topics, "customers", 20)  # none of them is a customer
     assert not execute(instance, topics, requests(instance, topics)["customers"])
     produce(topics, "customers", 20)

@@ -97,10 +97,10 @@ def test_a_program_that_does_not_exist_says_so_in_its_log(tmp_path: Path, mark: 
     command = Command((str(tmp_path / "none"), mark), mark, tmp_path / "log", tmp_path / "pid")
     processes.start(command)
     deadline = time.monotonic() + 20
-    while "FileNotFoundError" not in command.log_file.read_text(encoding="utf-8"):
+    while processes.find(mark, command.pid_file) is not None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    assert processes.find(mark, command.pid_file) is None
+    assert "FileNotFoundError" in command.log_file.read_text(encoding="utf-8")
 
 
 def test_one_that_cannot_be_launched_is_an_error(tmp_path: Path, mark: str) -> None:
