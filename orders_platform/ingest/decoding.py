@@ -305,16 +305,18 @@ def _problem_sql(contract: Contract, problems: Mapping[int, str], unavailable: M
             _reason("UnreadableHeader", f"header {OLD_KEY_HEADER} is not a JSON object: ", "left(old_key, 100)"),
         ),
     ]
+    own = f'coalesce(s."table" = {quoted(contract.source_table)} AND s."schema" = {quoted(contract.schema)}, false)'
     for i, column in enumerate(contract.columns):
         absent = f"v{i} IS NULL" + (f" AND NOT u{i}" if i in unavailable else "")
         arms.append((f"j{i} IS NOT NULL AND {absent}", problems[i]))
         if column.name in contract.key:
             arms.append((f"j{i} IS NULL", _reason("MissingKey", f"key column {column.name} is missing or null")))
         elif column.required:
-            # A column that is not in the row at all was dropped in the shop: the drift says so, and loading goes on.
+            # A column that is not at all in the row of an event of this very table was dropped in the shop: the drift
+            # says so, and loading goes on.
             there = " OR ".join(_has(name) for name in column.source_names)
-            reason = _reason("MissingValue", f"required column {column.name} is null for op ", "op")
-            arms.append((f"j{i} IS NULL AND op <> 'd' AND ({there})", reason))
+            reason = _reason("MissingValue", f"required column {column.name} is missing or null for op ", "op")
+            arms.append((f"j{i} IS NULL AND op <> 'd' AND ({there} OR NOT {own})", reason))
     return f"CASE {' '.join(f'WHEN {condition} THEN {reason}' for condition, reason in arms)} END"
 
 

@@ -127,7 +127,7 @@ BAD: list[tuple[Any, str, str]] = [
     (envelope("c", order(), 1, source={"table": "orders"}), "NoPosition", "place in order"),
     (envelope("c", None, 1), "MissingRow", "after is missing"),
     (envelope("c", order(order_id=None), 1), "MissingKey", "order_id"),
-    (envelope("c", order(status=None), 1), "MissingValue", "status is null"),
+    (envelope("c", order(status=None), 1), "MissingValue", "status is missing or null"),
     (envelope("c", order(customer_id="seven"), 1), "WrongType", "customer_id bigint cannot be this text: seven"),
     (envelope("c", order(total="1.234"), 1), "ValueOutOfRange", "total numeric(14,2)"),
     (envelope("c", order(total="1" * 20), 1), "ValueOutOfRange", "total numeric(14,2)"),
@@ -143,6 +143,14 @@ def test_a_column_that_is_not_there_was_dropped_and_is_null_also_where_a_value_i
     result, rows = decode(con, records(envelope("c", without, 1), envelope("c", order(2, status=None), 2)))
     assert (result.rows, result.dead) == (1, 1)
     assert [(row["order_id"], row["status"]) for row in rows] == [(1, None), (None, None)]
+
+
+def test_what_does_not_say_that_it_is_of_this_table_has_dropped_nothing(con: duckdb.DuckDBPyConnection) -> None:
+    value = envelope("c", {name: value for name, value in order(1).items() if name != "status"}, 1)
+    del value["source"]["table"]
+    result, (row,) = decode(con, records(value))
+    assert result.dead == 1
+    assert row["_error"]["error_class"] == "MissingValue"
 
 
 @pytest.mark.parametrize(("value", "error_class", "message"), BAD)
