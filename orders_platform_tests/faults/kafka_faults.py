@@ -10,7 +10,6 @@ from datetime import timedelta
 from itertools import chain
 
 from confluent_kafka import Producer
-from confluent_kafka.admin import NewPartitions
 
 from orders_platform.ingest.errors import RecordsExpiredError, TopicRecreatedError
 from orders_platform_tests.faults.clock_faults import Midnight
@@ -18,6 +17,7 @@ from orders_platform_tests.faults.history import Step
 from orders_platform_tests.faults.player import PARTITIONS, Player
 from orders_platform_tests.faults.recording import Record
 from orders_platform_tests.faults.work import Kind, Work
+from orders_platform_tests.ingest.broker_admin import add_partitions
 
 LAG = Work(Kind.LAG_SENSOR)
 ABORTED = 20
@@ -60,9 +60,8 @@ def partitions_increased(player: Player, step: Step, portion: Sequence[Record]) 
     """Topics get a fourth partition, and half of the keys of each other one move there: those keys' order is torn."""
     if player.place is not _moved:
         player.partitions = PARTITIONS + 1
-        wanted = [NewPartitions(topic, player.partitions) for topic in player.topics]
-        for future in player.admin.create_partitions(wanted).values():
-            future.result(timeout=30)
+        for topic in player.topics:
+            add_partitions(player.settings, topic, player.partitions)
         player.place = _moved
     player.write(portion)
     player.run(step, LAG)

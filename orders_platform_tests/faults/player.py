@@ -166,9 +166,9 @@ class Player:
                 for kept in read_topic(self.settings, contract):
                     file.write(kept.as_json() + "\n")
         client = clickhouse_connect.get_client(dsn=self.settings.clickhouse)
-        (self.folder / "daily_revenue.tsv").write_bytes(
-            client.raw_query("SELECT * FROM daily_revenue", fmt="TSVWithNames")
-        )
+        if client.command("EXISTS TABLE daily_revenue"):
+            shown = client.raw_query("SELECT * FROM daily_revenue", fmt="TSVWithNames")
+            (self.folder / "daily_revenue.tsv").write_bytes(shown)
         client.close()
 
     def close(self) -> None:
