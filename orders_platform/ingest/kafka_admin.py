@@ -73,15 +73,18 @@ class _LeaderMovingError(BrokerUnavailableError):
 
 
 class KafkaAdmin:
-    """Admin calls against one cluster that end, one way or the other, before a deadline shared by all of them.
+    """Admin calls against one cluster, each of which ends, one way or the other, within `seconds`.
+
+    Each has that time for itself: what its caller does between two of them (a ledger read from a slow store) is not
+    the broker's silence.
 
     Raises:
-        BrokerUnavailableError: from every method, when the time is over or the broker cannot be reached.
+        BrokerUnavailableError: from every method, when its time is over or the broker cannot be reached.
     """
 
     def __init__(self, settings: Settings, seconds: float = 8.0) -> None:
-        self._deadline = time.monotonic() + seconds
         self._seconds = seconds
+        self._deadline = 0.0
         self._servers = str(settings.kafka_config["bootstrap.servers"])
         self._logged: list[str] = []
         milliseconds = int(seconds * 1000)
@@ -101,6 +104,7 @@ class KafkaAdmin:
         Raises:
             TopicMissingError: naming the topic.
         """
+        self._begin()
         described = self._ask(lambda left: self._client.describe_topics(TopicCollection([name]), request_timeout=left))
         cluster = self._call(lambda left: self._client.describe_cluster(request_timeout=left), "describe the cluster")
         try:
@@ -121,6 +125,7 @@ class KafkaAdmin:
 
     def first_at(self, name: str, moments: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Found | None]:
         """For each (partition, milliseconds since 1970): the first committed record at or after it, if there is one."""
+        self._begin()
         wanted = list(dict.fromkeys(moments))
         asked = []
         for partition, moment in wanted:
@@ -139,6 +144,7 @@ class KafkaAdmin:
 
     def refuse_unbounded_timestamps(self, name: str) -> None:
         """Raises `UnboundedTimestampsError` where producers may write timestamps more than a day ahead."""
+        self._begin()
         resource = ConfigResource(ResourceType.TOPIC, name)
         futures = self._ask(lambda left: self._client.describe_configs([resource], request_timeout=left))
         config = self._result(futures[resource], f"read the settings of {name}")
@@ -161,6 +167,9 @@ class KafkaAdmin:
                 return {tp.partition: self._result(f, f"list offsets of {name}").offset for tp, f in futures.items()}
             except _LeaderMovingError:
                 time.sleep(PAUSE_SECONDS)
+
+    def _begin(self) -> None:
+        self._deadline = time.monotonic() + self._seconds
 
     def _left(self) -> float:
         left = self._deadline - time.monotonic()

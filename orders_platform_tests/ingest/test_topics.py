@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from datetime import date
 
@@ -58,6 +59,17 @@ def test_a_dead_broker_is_an_error_within_the_time_allowed(settings: Settings) -
         BrokerUnavailableError, match=rf"127\.0\.0\.1:{settings.ports.kafka} did not answer within 1\.5 s"
     ):
         KafkaAdmin(settings, seconds=1.5).topic("orders.public.orders")
+
+
+def test_the_time_between_two_calls_is_not_the_brokers_silence(shop_topic: Settings, topic: str) -> None:
+    admin = KafkaAdmin(shop_topic, seconds=2.0)
+    admin.topic(topic)
+    time.sleep(2.1)  # a ledger is read from a slow store
+    assert admin.first_at(topic, [(0, 0)]) == {(0, 0): None}
+    time.sleep(2.1)
+    admin.refuse_unbounded_timestamps(topic)
+    time.sleep(2.1)
+    assert set(admin.topic(topic).partitions) == {0, 1, 2}
 
 
 def test_producers_that_may_write_any_timestamp_are_refused(broker: Settings) -> None:
