@@ -21,16 +21,18 @@ from orders_platform.settings import Settings
 T = TypeVar("T")
 
 DAY_MILLISECONDS = 86_400_000
-PASSING = frozenset(
+MOVING = frozenset(
     {
-        KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._TIMED_OUT_QUEUE,
-        KafkaError._RESOLVE, KafkaError.REQUEST_TIMED_OUT, KafkaError.BROKER_NOT_AVAILABLE,
-        KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.NETWORK_EXCEPTION,
+        KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH,
     }
 )  # fmt: skip
+"""A new topic answers so for some milliseconds, a broker that stood still for a second: asked until the deadline."""
+PASSING = MOVING | {
+    KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._TIMED_OUT_QUEUE,
+    KafkaError._RESOLVE, KafkaError.REQUEST_TIMED_OUT, KafkaError.BROKER_NOT_AVAILABLE, KafkaError.NETWORK_EXCEPTION,
+}  # fmt: skip
 """Error codes that mean "not now": the broker is down, starting, or moving a leader."""
-MOVING = frozenset({KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION})
-"""A new topic answers so for some milliseconds: asked again until the deadline."""
 PAUSE_SECONDS = 0.1
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
@@ -127,6 +129,9 @@ class KafkaAdmin:
         """For each (partition, milliseconds since 1970): the first committed record at or after it, if there is one."""
         self._begin()
         wanted = list(dict.fromkeys(moments))
+        return self._while_led(lambda: self._first_at(name, wanted))
+
+    def _first_at(self, name: str, wanted: list[tuple[int, int]]) -> dict[tuple[int, int], Found | None]:
         asked = []
         for partition, moment in wanted:
             spec = {TopicPartition(name, partition): OffsetSpec.for_timestamp(moment)}
@@ -159,12 +164,20 @@ class KafkaAdmin:
     def _offsets(self, name: str, partitions: list[int], spec: OffsetSpec, committed: bool = True) -> dict[int, int]:
         level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
         places = {TopicPartition(name, partition): spec for partition in partitions}
-        while True:
+
+        def asked() -> dict[int, int]:
             futures = self._ask(
                 lambda left: self._client.list_offsets(places, isolation_level=level, request_timeout=left)
             )
+            return {tp.partition: self._result(f, f"list offsets of {name}").offset for tp, f in futures.items()}
+
+        return self._while_led(asked)
+
+    def _while_led(self, ask: Callable[[], T]) -> T:
+        """What `ask` returns; it asks again as long as a partition's leader is being chosen."""
+        while True:
             try:
-                return {tp.partition: self._result(f, f"list offsets of {name}").offset for tp, f in futures.items()}
+                return ask()
             except _LeaderMovingError:
                 time.sleep(PAUSE_SECONDS)
 

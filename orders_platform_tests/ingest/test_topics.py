@@ -21,6 +21,7 @@ from orders_platform.ingest.topics import (
 )
 from orders_platform.ingest.windows import day_window
 from orders_platform.settings import Settings
+from orders_platform.stack.kafka import kafka
 from orders_platform_tests.ingest.broker_admin import add_partitions, drop_topic, make_topic, settings_of
 from orders_platform_tests.ingest.events import contract
 
@@ -69,6 +70,21 @@ def test_the_time_between_two_calls_is_not_the_brokers_silence(shop_topic: Setti
     time.sleep(2.1)
     admin.refuse_unbounded_timestamps(topic)
     time.sleep(2.1)
+    assert set(admin.topic(topic).partitions) == {0, 1, 2}
+
+
+def test_a_broker_that_stood_still_answers_as_before(broker: Settings, shop_topic: Settings, topic: str) -> None:
+    """The controller takes the partitions from a broker that has been silent for 4 s, and gives them back."""
+    admin = KafkaAdmin(shop_topic)
+    before = admin.first_at(topic, [(partition, 0) for partition in range(3)])
+    process = kafka(broker).process()
+    assert process is not None
+    process.suspend()
+    try:
+        time.sleep(5)
+    finally:
+        process.resume()
+    assert admin.first_at(topic, [(partition, 0) for partition in range(3)]) == before
     assert set(admin.topic(topic).partitions) == {0, 1, 2}
 
 
