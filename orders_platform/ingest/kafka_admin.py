@@ -33,6 +33,7 @@ PASSING = MOVING | {
     KafkaError._RESOLVE, KafkaError.REQUEST_TIMED_OUT, KafkaError.BROKER_NOT_AVAILABLE, KafkaError.NETWORK_EXCEPTION,
 }  # fmt: skip
 """Error codes that mean "not now": the broker is down, starting, or moving a leader."""
+ANSWER_SECONDS = 15.0
 PAUSE_SECONDS = 0.1
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
@@ -75,7 +76,7 @@ class _LeaderMovingError(BrokerUnavailableError):
 
 
 class KafkaAdmin:
-    """Admin calls against one cluster, each of which ends, one way or the other, within `seconds`.
+    """Admin calls against one cluster, each of which ends, one way or the other, within `seconds` (`ANSWER_SECONDS`).
 
     Each has that time for itself: what its caller does between two of them (a ledger read from a slow store) is not
     the broker's silence.
@@ -84,12 +85,12 @@ class KafkaAdmin:
         BrokerUnavailableError: from every method, when its time is over or the broker cannot be reached.
     """
 
-    def __init__(self, settings: Settings, seconds: float = 8.0) -> None:
-        self._seconds = seconds
+    def __init__(self, settings: Settings, seconds: float | None = None) -> None:
+        self._seconds = ANSWER_SECONDS if seconds is None else seconds
         self._deadline = 0.0
         self._servers = str(settings.kafka_config["bootstrap.servers"])
         self._logged: list[str] = []
-        milliseconds = int(seconds * 1000)
+        milliseconds = int(self._seconds * 1000)
         config: dict[str, Any] = {
             **settings.kafka_config,
             "socket.timeout.ms": milliseconds,
@@ -124,6 +125,23 @@ class KafkaAdmin:
         high = self._offsets(name, numbers, _LATEST, committed=False)
         bounds = {p: LogBounds(start[p], stable[p], high[p]) for p in sorted(numbers)}
         return TopicLog(name, path_safe(str(description.topic_id)), cluster.cluster_id, bounds)
+
+    def wait_until_led(self, name: str) -> None:
+        """Until the broker tells of a topic that was just made, and each of its partitions has a leader.
+
+        Raises:
+            TopicMissingError: if it still does not after `seconds`.
+        """
+        until = time.monotonic() + self._seconds
+        while True:
+            try:
+                self.topic(name)
+            except TopicMissingError:
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(PAUSE_SECONDS)
+            else:
+                return
 
     def first_at(self, name: str, moments: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Found | None]:
         """For each (partition, milliseconds since 1970): the first committed record at or after it, if there is one."""
@@ -198,7 +216,7 @@ class KafkaAdmin:
 
     def _result(self, future: Future[Any], what: str) -> Any:
         try:
-            return future.result(timeout=self._left())
+            return future.result(timeout=max(0.0, self._deadline - time.monotonic()))  # at 0 s: what has come
         except TimeoutError:
             raise self._unavailable(f"no answer to: {what}") from None
         except KafkaException as error:

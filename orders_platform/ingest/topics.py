@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 from confluent_kafka import KafkaError, KafkaException
@@ -10,12 +11,15 @@ from confluent_kafka.cimpl import NewTopic
 
 from orders_platform.contracts import Contract
 from orders_platform.ingest.errors import BrokerUnavailableError
-from orders_platform.ingest.kafka_admin import PASSING, KafkaAdmin
+from orders_platform.ingest.kafka_admin import MOVING, PASSING, PAUSE_SECONDS, KafkaAdmin
 from orders_platform.settings import Settings
 
 PARTITIONS = 3
 RETENTION_MILLISECONDS = 7 * 86_400_000
 CREATE_SECONDS = 30.0
+ATTEMPT_SECONDS = 10.0
+_NO_BROKER_YET = MOVING | {KafkaError.INVALID_REPLICATION_FACTOR, KafkaError._TIMED_OUT}
+"""Answers of a cluster whose broker has just started, or stood still for seconds: asked again for `CREATE_SECONDS`."""
 
 
 def topic_name(settings: Settings, contract: Contract) -> str:
@@ -50,7 +54,7 @@ def create_topics(settings: Settings, contracts: Iterable[Contract]) -> tuple[st
     and no more than one partition. Timestamps are the broker's: days then follow one clock.
 
     Returns:
-        The names of the topics made by this call.
+        The names of the topics made by this call; each of their partitions has a leader.
 
     Raises:
         BrokerUnavailableError: when the broker cannot be reached.
@@ -69,20 +73,31 @@ def create_topics(settings: Settings, contracts: Iterable[Contract]) -> tuple[st
             for name in (heartbeat_topic(settings), transaction_topic(settings), notification_topic(settings))
         ),
     ]
-    client = AdminClient({**settings.kafka_config, "log_level": 0})
-    made = []
-    for name, future in client.create_topics(wanted, request_timeout=CREATE_SECONDS).items():
-        try:
-            future.result(timeout=CREATE_SECONDS + 5)
-        except KafkaException as error:
-            code = error.args[0].code()
-            if code == KafkaError.TOPIC_ALREADY_EXISTS:
-                continue
-            if code in PASSING:
-                raise BrokerUnavailableError(
-                    f"topic {name} was not made: Kafka at {settings.kafka_config['bootstrap.servers']} does not answer "
-                    f"({error.args[0].str()}); start it and repeat, nothing is lost"
-                ) from error
-            raise
-        made.append(name)
+    made: list[str] = []
+    left = {topic.topic: topic for topic in wanted}
+    deadline = time.monotonic() + CREATE_SECONDS
+    while left:
+        # A client of its own: one that was told of no controller asks for it again after minutes.
+        client = AdminClient({**settings.kafka_config, "log_level": 0})
+        for name, future in client.create_topics(list(left.values()), request_timeout=ATTEMPT_SECONDS).items():
+            try:
+                future.result(timeout=ATTEMPT_SECONDS + 5)
+            except KafkaException as error:
+                code = error.args[0].code()
+                if code in _NO_BROKER_YET and time.monotonic() < deadline:
+                    time.sleep(PAUSE_SECONDS)
+                    continue
+                if code in PASSING:
+                    raise BrokerUnavailableError(
+                        f"topic {name} was not made: Kafka at {settings.kafka_config['bootstrap.servers']} does not "
+                        f"answer ({error.args[0].str()}); start it and repeat, nothing is lost"
+                    ) from error
+                if code != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise
+            else:
+                made.append(name)
+            del left[name]
+    admin = KafkaAdmin(settings)
+    for name in made:
+        admin.wait_until_led(name)
     return tuple(made)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import date
 
 import pytest
@@ -73,19 +76,34 @@ def test_the_time_between_two_calls_is_not_the_brokers_silence(shop_topic: Setti
     assert set(admin.topic(topic).partitions) == {0, 1, 2}
 
 
-def test_a_broker_that_stood_still_answers_as_before(broker: Settings, shop_topic: Settings, topic: str) -> None:
-    """The controller takes the partitions from a broker that has been silent for 4 s, and gives them back."""
-    admin = KafkaAdmin(shop_topic)
-    before = admin.first_at(topic, [(partition, 0) for partition in range(3)])
+@contextmanager
+def standing_still(broker: Settings) -> Iterator[None]:
+    """For 5 s. The controller takes the partitions from a broker that was silent for 4, for a moment."""
     process = kafka(broker).process()
     assert process is not None
     process.suspend()
     try:
+        yield
         time.sleep(5)
     finally:
         process.resume()
+
+
+def test_a_broker_that_stood_still_answers_as_before(broker: Settings, shop_topic: Settings, topic: str) -> None:
+    admin = KafkaAdmin(shop_topic)
+    before = admin.first_at(topic, [(partition, 0) for partition in range(3)])
+    with standing_still(broker):
+        pass
     assert admin.first_at(topic, [(partition, 0) for partition in range(3)]) == before
     assert set(admin.topic(topic).partitions) == {0, 1, 2}
+
+
+def test_a_broker_that_stood_still_makes_topics_as_before(broker: Settings) -> None:
+    settings = broker.model_copy(update={"topic_prefix": f"t{uuid.uuid4().hex[:8]}"})
+    with ThreadPoolExecutor() as pool, standing_still(broker):
+        making = pool.submit(create_topics, settings, [contract()])
+    assert topic_name(settings, contract()) in making.result()
+    assert set(KafkaAdmin(settings).topic(topic_name(settings, contract())).partitions) == {0, 1, 2}
 
 
 def test_producers_that_may_write_any_timestamp_are_refused(broker: Settings) -> None:
