@@ -140,6 +140,7 @@ class RangeReader:
                     end = batches.last + 1
                     yield Chunk(OffsetRange(wanted.partition, first, end), batches.table())
                     first, batches = end, _Batches()
+                    deadline = time.monotonic() + STALL_SECONDS  # the chunk was staged meanwhile
             self._consumer.unassign()
         yield Chunk(OffsetRange(wanted.partition, first, wanted.next), batches.table())
 

@@ -54,7 +54,6 @@ class Pair:
 def compare(con: DuckDBPyConnection, pair: Pair, patience: Patience, limit: int) -> TableComparison:
     """The comparison, with at most `limit` differing rows named."""
     start = time.monotonic()
-    deadline = start + patience.limit_seconds
     select = fingerprint_select(pair.shape)
     expected_table = pair.expected_table or _EXPECTED
     if pair.expected_table is None:
@@ -62,6 +61,7 @@ def compare(con: DuckDBPyConnection, pair: Pair, patience: Patience, limit: int)
     pair.found.load(con, _FOUND, select)
     differences = differing(con, pair.shape, expected_table, _FOUND)
     looks, passed = 1, False
+    deadline = time.monotonic() + patience.limit_seconds
     if len(differences) > MAX_WATCHED_KEYS:
         fence = pair.make_fence()
         while len(differences) > MAX_WATCHED_KEYS and not passed and time.monotonic() < deadline:
