@@ -18,7 +18,9 @@ from orders_platform.settings import Settings
 from orders_platform.stack.errors import StackError
 from orders_platform.stack.part import UnhealthyError
 
-ANSWER_SECONDS = 10
+HEALTH_SECONDS = 10
+ANSWER_SECONDS = 90
+"""Connect itself gives up a request after so long."""
 REBALANCE_SECONDS = 30
 CONFLICT, NOT_FOUND = 409, 404
 
@@ -57,8 +59,8 @@ class ConnectRest:
     def worker(self) -> dict[str, Any]:
         """Its version and the id of its Kafka cluster, once it is able to work (KIP-1017)."""
         try:
-            self._once("GET", "/health", None)
-            return dict(self._once("GET", "/", None))
+            self._once("GET", "/health", None, HEALTH_SECONDS)
+            return dict(self._once("GET", "/", None, HEALTH_SECONDS))
         except ConnectRefusedError as error:
             raise UnhealthyError(f"Kafka Connect at {self._url} is not ready: {error}") from error
 
@@ -120,13 +122,13 @@ class ConnectRest:
         deadline = time.monotonic() + REBALANCE_SECONDS
         while True:
             try:
-                return self._once(method, path, body)
+                return self._once(method, path, body, ANSWER_SECONDS)
             except ConnectRefusedError as error:
                 if error.status != CONFLICT or time.monotonic() >= deadline:
                     raise
                 time.sleep(0.2)
 
-    def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+    def _once(self, method: str, path: str, body: Mapping[str, Any] | None, seconds: int) -> Any:
         request = urllib.request.Request(
             self._url + path,
             method=method,
@@ -134,7 +136,7 @@ class ConnectRest:
             headers={"Content-Type": "application/json", "Accept": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:
+            with urllib.request.urlopen(request, timeout=seconds) as response:
                 text = response.read()
                 return json.loads(text) if text else None
         except urllib.error.HTTPError as error:

@@ -24,11 +24,11 @@ from orders_platform.stack.part import Report
 from orders_platform.stack.publication import SIGNAL_TABLE, autocreate_mode, publish_generated_columns
 from orders_platform.stack.recovery import PostgresRestoredError, Recovery, decide, has_delivered
 
-RUNNING_SECONDS = 60.0
+RUNNING_SECONDS = 120.0
 STOPPED_SECONDS = 30.0
 STREAMING_SECONDS = 10.0
-SECOND_FAILURE_SECONDS = 5.0
-"""For that long Connect may still tell of the first failure."""
+SECOND_FAILURE_SECONDS = 30.0
+"""For that long Connect may still tell of the first failure, unless it has told of a start since."""
 POLL_SECONDS = 0.1
 
 
@@ -119,7 +119,7 @@ def _stop(rest: ConnectRest) -> None:
 def _wait_until_running(rest: ConnectRest, report: Report) -> None:
     """A task that has failed is started again once: what it failed of (a broker that died) may be over."""
     deadline = time.monotonic() + RUNNING_SECONDS
-    restarted = None
+    restarted, started_since = None, False
     seen = "nothing yet"
     while time.monotonic() < deadline:
         status = rest.status(CONNECTOR)
@@ -130,7 +130,9 @@ def _wait_until_running(rest: ConnectRest, report: Report) -> None:
                 report("the connector has failed: it is started again")
                 rest.restart(CONNECTOR)
                 restarted = time.monotonic()
-            elif status.failed and restarted is not None and time.monotonic() > restarted + SECOND_FAILURE_SECONDS:
+            elif not status.failed:
+                started_since = restarted is not None
+            elif started_since or (restarted is not None and time.monotonic() > restarted + SECOND_FAILURE_SECONDS):
                 raise StackError(f"Debezium's connector fails: {status.trace.strip()[:1500]}")
             seen = f"{status.state}, tasks {', '.join(status.tasks) or 'none'}"
         time.sleep(POLL_SECONDS)

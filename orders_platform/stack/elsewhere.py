@@ -14,7 +14,7 @@ from orders_platform.ingest.kafka_admin import KafkaAdmin
 from orders_platform.settings import CATALOG, PREFIX, Settings
 from orders_platform.stack.local_stack import parts
 
-LIMIT_SECONDS = 10.0
+LIMIT_SECONDS = 30.0
 ANSWER_SECONDS = 5
 
 

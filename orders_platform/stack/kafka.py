@@ -21,7 +21,7 @@ from orders_platform.stack.processes import Command
 NAME = "kafka"
 NODE_ID = 1
 HEAP_MEGABYTES = 288
-FORMAT_SECONDS = 60
+FORMAT_SECONDS = 300
 ANSWER_SECONDS = 5
 MAX_RECORD_BYTES = 16 * 1024 * 1024
 """Rows with large texts are larger than Kafka's default of 1 MB."""
@@ -99,14 +99,19 @@ def _format(place: Places, file: Path, report: Report) -> None:
     cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     tool = JvmProgram("kafka.tools.StorageTool", ("format", f"--cluster-id={cluster_id}", "-c", str(file)), 64)
     command = jvm_command(tool, place, report)
-    done = subprocess.run(
-        command.arguments,
-        env={**os.environ, **command.environment},
-        capture_output=True,
-        text=True,
-        timeout=FORMAT_SECONDS,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            command.arguments,
+            env={**os.environ, **command.environment},
+            capture_output=True,
+            text=True,
+            timeout=FORMAT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise StackError(
+            f"Kafka's log folder {place.folder} was not made within {FORMAT_SECONDS} s; is the disk very slow?"
+        ) from None
     if done.returncode != 0:
         said = (done.stdout + done.stderr).strip()[-2000:]
         raise StackError(f"Kafka's log folder {place.folder} cannot be made: {said}")

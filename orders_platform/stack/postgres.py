@@ -23,9 +23,9 @@ from orders_platform.stack.unprivileged import account, data_folder, link, own, 
 
 NAME = "postgres"
 DATABASE = USER = "shop"
-INIT_SECONDS = 60
+INIT_SECONDS = 300
 ANSWER_SECONDS = 5
-ORPHAN_SECONDS = 10
+ORPHAN_SECONDS = 60
 
 SERVER_SETTINGS = {
     "listen_addresses": "127.0.0.1",

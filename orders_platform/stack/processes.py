@@ -20,8 +20,8 @@ from orders_platform.stack import launch
 from orders_platform.stack.errors import StackError
 
 TERM_SECONDS = 15.0
-KILL_SECONDS = 5.0
-LAUNCH_SECONDS = 30.0
+KILL_SECONDS = 60.0
+LAUNCH_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,14 @@ def find(mark: str, pid_file: Path) -> psutil.Process | None:
     # A server's own children may share its command line: the parent is the part.
     pids = {process.pid for process in candidates}
     return next((process for process in candidates if _parent(process) not in pids), None)
+
+
+def runs(pid: int) -> bool:
+    """Whether there is a process of this number that has not ended, whatever it is at the moment."""
+    try:
+        return _runs(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        return False
 
 
 def stop(

@@ -23,7 +23,7 @@ from orders_platform.ingest.topics import topic_name
 from orders_platform.settings import Settings
 from orders_platform.stack.errors import StackError
 
-READ_SECONDS = 10.0
+READ_SECONDS = 60.0
 POLL_SECONDS = 0.1
 
 

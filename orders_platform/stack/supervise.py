@@ -104,7 +104,7 @@ def _wait(part: Part, pid: int, given_up: threading.Event) -> None:
     deadline = time.monotonic() + part.start_seconds
     last = "it does not listen"
     while time.monotonic() < deadline and not given_up.is_set():
-        if part.process() is None:
+        if part.process() is None and not processes.runs(pid):
             raise StackError(_failure(part, f"ended right after its start (pid {pid})"))
         if all(ports.answers(port) for port in part.ports.values()):
             try:
