@@ -9,14 +9,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-START_SECONDS = 60
+START_SECONDS = 180
 IDENTITY = {"accessKey": "tests", "secretKey": "tests-secret"}
 
 
@@ -72,12 +72,13 @@ def _make_bucket(server: subprocess.Popen[bytes], variables: dict[str, str], buc
         aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
         region_name=variables["AWS_REGION"],
-        config=Config(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=5),
+        config=Config(retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=30),
     )
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
-            client.create_bucket(Bucket=bucket)
+            with suppress(client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou):
+                client.create_bucket(Bucket=bucket)  # an earlier round may have made it and got no further
             client.put_object(Bucket=bucket, Key="ready", Body=b"")
             client.delete_object(Bucket=bucket, Key="ready")
         except (BotoCoreError, ClientError) as error:

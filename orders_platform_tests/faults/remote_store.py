@@ -79,6 +79,8 @@ class RemoteStore:
             region=self.variables["AWS_REGION"],
             endpoint_override=urlsplit(self.variables["AWS_ENDPOINT_URL_S3"]).netloc,
             scheme="http",
+            request_timeout=60,
+            connect_timeout=10,
         )
 
     def keep(self, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import boto3
@@ -17,31 +18,32 @@ from orders_platform_tests.faults.player import play
 from orders_platform_tests.faults.recording import Recording
 from orders_platform_tests.faults.remote_store import BUCKET
 from orders_platform_tests.faults.store_proxy import Disturbance, StoreFault, StoreProxy
+from orders_platform_tests.waiting import PATIENCE_SECONDS, eventually
 
 pytestmark = pytest.mark.timeout(600)
 CONTENT = b"content" * 50_000
 
 
-def _client(s3_server: Mapping[str, str], proxy: StoreProxy, attempts: int = 1, patience: float = 10.0):
+def _client(s3_server: Mapping[str, str], url: str):
     return boto3.client(
         "s3",
-        endpoint_url=proxy.url,
+        endpoint_url=url,
         aws_access_key_id=s3_server["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=s3_server["AWS_SECRET_ACCESS_KEY"],
         region_name=s3_server["AWS_REGION"],
-        config=Config(retries={"total_max_attempts": attempts}, read_timeout=patience),
+        config=Config(retries={"total_max_attempts": 1}, read_timeout=2 * PATIENCE_SECONDS),
     )
 
 
 def test_the_proxy_passes_what_it_is_not_told_to_disturb(s3_server: Mapping[str, str], proxy: StoreProxy) -> None:
-    client = _client(s3_server, proxy)
+    client = _client(s3_server, proxy.url)
     client.put_object(Bucket=BUCKET, Key="whole", Body=CONTENT, IfNoneMatch="*")
     assert client.get_object(Bucket=BUCKET, Key="whole")["Body"].read() == CONTENT
     client.delete_object(Bucket=BUCKET, Key="whole")
 
 
 def test_the_proxy_answers_503_to_the_requests_that_it_is_told(s3_server: Mapping[str, str], proxy: StoreProxy) -> None:
-    client = _client(s3_server, proxy)
+    client = _client(s3_server, proxy.url)
     proxy.disturb(Disturbance(StoreFault.ANSWER_503, first=2))
     client.put_object(Bucket=BUCKET, Key="busy", Body=CONTENT)
     with pytest.raises(ClientError, match="SlowDown"):
@@ -51,16 +53,27 @@ def test_the_proxy_answers_503_to_the_requests_that_it_is_told(s3_server: Mappin
 
 
 def test_a_late_answer_comes_after_the_request_was_served(s3_server: Mapping[str, str], proxy: StoreProxy) -> None:
-    client = _client(s3_server, proxy, patience=0.5)
-    proxy.disturb(Disturbance(StoreFault.LATE_ANSWER, seconds=2.0))
-    with pytest.raises(HTTPClientError):
-        client.put_object(Bucket=BUCKET, Key="late", Body=b"late")
-    assert client.get_object(Bucket=BUCKET, Key="late")["Body"].read() == b"late"
-    client.delete_object(Bucket=BUCKET, Key="late")
+    client, at_the_server = (_client(s3_server, url) for url in (proxy.url, s3_server["AWS_ENDPOINT_URL_S3"]))
+
+    def served() -> bool:
+        return at_the_server.list_objects_v2(Bucket=BUCKET, Prefix="late")["KeyCount"] == 1
+
+    proxy.disturb(Disturbance(StoreFault.LATE_ANSWER, seconds=3600.0))
+    with ThreadPoolExecutor() as pool:
+        put = pool.submit(client.put_object, Bucket=BUCKET, Key="late", Body=b"late")
+        try:
+            assert eventually(served)
+            assert not put.done()
+        finally:
+            proxy.stop_listening()
+        with pytest.raises((ConnectionError, HTTPClientError)):
+            put.result()
+    assert at_the_server.get_object(Bucket=BUCKET, Key="late")["Body"].read() == b"late"
+    at_the_server.delete_object(Bucket=BUCKET, Key="late")
 
 
 def test_an_upload_that_is_cut_leaves_no_object(s3_server: Mapping[str, str], proxy: StoreProxy) -> None:
-    client = _client(s3_server, proxy)
+    client = _client(s3_server, proxy.url)
     proxy.disturb(Disturbance(StoreFault.UPLOAD_CUT))
     with pytest.raises((ConnectionError, HTTPClientError)):
         client.put_object(Bucket=BUCKET, Key="cut", Body=CONTENT)

@@ -35,7 +35,7 @@ CONTENT = b"content" * 50_000
 @pytest.fixture
 def on_s3(s3_server: Mapping[str, str], proxy: StoreProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """An installation of its own whose staging and warehouse are on the server, behind the proxy."""
-    for name, value in {**s3_server, "AWS_ENDPOINT_URL_S3": proxy.url, "AWS_MAX_ATTEMPTS": "1"}.items():
+    for name, value in {**s3_server, "AWS_ENDPOINT_URL_S3": proxy.url}.items():
         monkeypatch.setenv(name, value)
     place = f"s3://{BUCKET}/{tmp_path.name}"
     monkeypatch.setenv("PYICEBERG_CATALOG__ORDERS__WAREHOUSE", f"{place}/warehouse")
@@ -85,11 +85,16 @@ READS, WRITES = (get, names, scan, read_metadata), (put, copy, write_metadata)
 @pytest.mark.parametrize("act", [*READS, *WRITES])
 @pytest.mark.parametrize("outage", ["503", "gone"])
 def test_a_store_that_is_away_may_come_back(
-    on_s3: Settings, proxy: StoreProxy, outage: str, act: Callable[[Settings], None]
+    on_s3: Settings,
+    proxy: StoreProxy,
+    outage: str,
+    act: Callable[[Settings], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for write in WRITES:
         write(on_s3)
     act(on_s3)  # the request itself is a good one
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     if outage == "503":
         proxy.disturb(Disturbance(StoreFault.ANSWER_503, count=ALWAYS))
     else:
@@ -103,8 +108,9 @@ def test_a_store_that_is_away_may_come_back(
 
 @pytest.mark.parametrize("write", WRITES)
 def test_an_upload_that_is_cut_each_time_may_pass(
-    on_s3: Settings, proxy: StoreProxy, write: Callable[[Settings], None]
+    on_s3: Settings, proxy: StoreProxy, write: Callable[[Settings], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     proxy.disturb(Disturbance(StoreFault.UPLOAD_CUT, count=ALWAYS))
     with pytest.raises(Exception) as raised:  # noqa: PT011 whatever the client makes of it
         write(on_s3)
@@ -117,6 +123,7 @@ def test_a_wrong_key_does_not_pass(
 ) -> None:
     for write in WRITES:
         write(on_s3)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
     monkeypatch.setattr("boto3.DEFAULT_SESSION", None)  # it has read the right one
     with pytest.raises(Exception) as raised:  # noqa: PT011 whatever the client makes of it
@@ -141,6 +148,7 @@ def test_sensors_skip_and_commands_say_a_sentence_while_the_store_is_away(
     for contract in load_contracts():
         bronze_table(catalog, contract)
         ensure_silver(catalog, contract)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     proxy.stop_listening()
     with dg.DagsterInstance.ephemeral() as instance:
         for sensor in (kafka_lag, stale_order_dates):
