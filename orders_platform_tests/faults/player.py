@@ -28,7 +28,7 @@ from orders_platform_tests.faults.passes import Pass
 from orders_platform_tests.faults.recording import READ_SECONDS, Kept, Record, Recording, read_topic, write
 from orders_platform_tests.faults.remote_store import RemoteStore
 from orders_platform_tests.faults.work import Kind, Work
-from orders_platform_tests.ingest.broker_admin import settled
+from orders_platform_tests.ingest.broker_admin import settled, wait_until_unknown
 
 PARTITIONS = 3
 TOPIC_CONFIG = {
@@ -207,6 +207,7 @@ class Player:
         """Deletes the topics and makes others of their names."""
         for future in self.admin.delete_topics(self.topics).values():
             future.result(READ_SECONDS)
+        wait_until_unknown(self.admin, self.topics)
         self._make_topics()
 
     @cached_property

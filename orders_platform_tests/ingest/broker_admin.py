@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic, ResourceType
 
 from orders_platform.ingest.kafka_admin import KafkaAdmin
 from orders_platform.ingest.topics import topic_name
 from orders_platform.settings import Settings
 from orders_platform_tests.ingest.events import contract
+from orders_platform_tests.waiting import eventually
 
 SECONDS = 30
 
@@ -32,31 +33,43 @@ def make_topic(settings: Settings, partitions: int = 3, **config: str) -> str:
             time.sleep(0.1)
         else:
             break
-    _wait(lambda: len(client.list_topics(name, timeout=SECONDS).topics[name].partitions) == partitions)
+    assert eventually(lambda: len(client.list_topics(name, timeout=SECONDS).topics[name].partitions) == partitions)
     return name
 
 
 def settled(settings: Settings, name: str) -> None:
     """Waits until the outcome of every transaction is in the log: it is written after the producer has its answer."""
-    _wait(lambda: all(not bounds.open_records for bounds in KafkaAdmin(settings).topic(name).partitions.values()))
-
-
-def _wait(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    admin = KafkaAdmin(settings)
+    assert eventually(lambda: not any(bounds.open_records for bounds in admin.topic(name).partitions.values()))
 
 
 def drop_topic(settings: Settings, name: str) -> None:
+    """Removes a topic; one of its name that is made afterwards is not taken for it."""
     client = AdminClient(settings.kafka_config)
     client.delete_topics([name])[name].result(SECONDS)
+    wait_until_unknown(client, [name])
+
+
+def wait_until_unknown(client: AdminClient, names: Iterable[str]) -> None:
+    """Until the broker knows no topic of these names: it answers a deletion before it has heard of it itself."""
+    for name in names:
+        assert eventually(lambda name=name: not _is_known(client, name))  # type: ignore[misc]
+
+
+def _is_known(client: AdminClient, name: str) -> bool:
+    try:
+        client.describe_topics(TopicCollection([name]))[name].result(SECONDS)
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise
+        return False
+    return True
 
 
 def add_partitions(settings: Settings, name: str, total: int) -> None:
     client = AdminClient(settings.kafka_config)
     client.create_partitions([NewPartitions(name, total)])[name].result(SECONDS)
-    _wait(lambda: len(client.list_topics(name, timeout=SECONDS).topics[name].partitions) == total)
+    assert eventually(lambda: len(client.list_topics(name, timeout=SECONDS).topics[name].partitions) == total)
 
 
 def delete_before(settings: Settings, name: str, partition: int, offset: int) -> None:
