@@ -65,14 +65,28 @@ def test_a_dead_broker_is_an_error_within_the_time_allowed(settings: Settings) -
         KafkaAdmin(settings, seconds=1.5).topic("orders.public.orders")
 
 
-def test_the_time_between_two_calls_is_not_the_brokers_silence(shop_topic: Settings, topic: str) -> None:
-    admin = KafkaAdmin(shop_topic, seconds=2.0)
+class LeapingClock:
+    """The real time, and what was leapt over."""
+
+    leapt_seconds = 0.0
+    sleep = staticmethod(time.sleep)
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.leapt_seconds
+
+
+def test_the_time_between_two_calls_is_not_the_brokers_silence(
+    shop_topic: Settings, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = LeapingClock()
+    monkeypatch.setattr("orders_platform.ingest.kafka_admin.time", clock)
+    admin = KafkaAdmin(shop_topic, seconds=60.0)
     admin.topic(topic)
-    time.sleep(2.1)  # a ledger is read from a slow store
+    clock.leapt_seconds += 61  # a ledger is read from a slow store
     assert admin.first_at(topic, [(0, 0)]) == {(0, 0): None}
-    time.sleep(2.1)
+    clock.leapt_seconds += 61
     admin.refuse_unbounded_timestamps(topic)
-    time.sleep(2.1)
+    clock.leapt_seconds += 61
     assert set(admin.topic(topic).partitions) == {0, 1, 2}
 
 
@@ -90,7 +104,7 @@ def standing_still(broker: Settings) -> Iterator[None]:
 
 
 def test_a_broker_that_stood_still_answers_as_before(broker: Settings, shop_topic: Settings, topic: str) -> None:
-    admin = KafkaAdmin(shop_topic)
+    admin = KafkaAdmin(shop_topic, seconds=60.0)
     before = admin.first_at(topic, [(partition, 0) for partition in range(3)])
     with standing_still(broker):
         pass
