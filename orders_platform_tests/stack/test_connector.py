@@ -20,6 +20,7 @@ from orders_platform.stack.debezium import CONNECTOR, SLOT, connector_config, re
 from orders_platform.stack.part import UnhealthyError
 from orders_platform.stack.recovery import PostgresRestoredError, Recovery, SlotLostError
 from orders_platform_tests.stack.topic_records import Record, records
+from orders_platform_tests.waiting import eventually
 
 _numbers = itertools.count(7_000)
 CONTRACTS = load_contracts()
@@ -53,13 +54,8 @@ def stopped(troubled_stack: Settings) -> Iterator[ConnectRest]:
     _wait_for(troubled_stack, _insert(troubled_stack))
     rest = ConnectRest(troubled_stack)
     rest.stop(CONNECTOR)
-    deadline = time.monotonic() + 30
-    while (status := rest.status(CONNECTOR)) is None or status.state != "STOPPED" or status.tasks:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    while (slot := read_slot(troubled_stack.postgres)) is None or slot.active:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    assert eventually(lambda: (now := rest.status(CONNECTOR)) and now.state == "STOPPED" and not now.tasks)
+    assert eventually(lambda: (slot := read_slot(troubled_stack.postgres)) and not slot.active)
     yield rest
     ensure_connector(troubled_stack, CONTRACTS, print, accept_new_slot=True)
 

@@ -12,7 +12,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
 from orders_platform.settings import Settings
 
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 180.0
 BATCH = 500
 """Records between two looks at what was found: a look at each would cost the square of their number."""
 
@@ -34,7 +34,7 @@ def records(settings: Settings, table: str, until: Callable[[list[Record]], bool
     )
     found: list[Record] = []
     try:
-        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        partitions = consumer.list_topics(topic, timeout=60).topics[topic].partitions
         consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
         deadline = time.monotonic() + WAIT_SECONDS
         while not until(found):
