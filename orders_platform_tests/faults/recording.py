@@ -14,6 +14,7 @@ from decimal import Decimal
 from functools import cache
 from operator import itemgetter
 from pathlib import Path
+from time import monotonic
 from typing import Any, NamedTuple
 
 import psycopg
@@ -29,9 +30,10 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from orders_platform.contracts import Contract
+from orders_platform.ingest.kafka_admin import PASSING
 from orders_platform.settings import Settings
 
-READ_SECONDS = 30.0
+READ_SECONDS = 60.0
 EMPTY_FETCH_MS = 10
 """How long the broker waits for records where there are none: the end of a partition is known only after that."""
 
@@ -135,18 +137,20 @@ def read_topic(settings: Settings, contract: Contract) -> list[Kept]:
         }
     )
     try:
-        partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        partitions = consumer.list_topics(topic, timeout=READ_SECONDS).topics[topic].partitions
         consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions])
-        open_partitions, found = set(partitions), []
+        open_partitions, found, heard = set(partitions), [], monotonic()
         while open_partitions:
             message = consumer.poll(READ_SECONDS)
             if message is None:
                 raise TimeoutError(f"{topic}: partitions {open_partitions} did not end within {READ_SECONDS} s")
             if message.error() is not None:
-                if message.error().code() != KafkaError._PARTITION_EOF:
+                if message.error().code() == KafkaError._PARTITION_EOF:
+                    open_partitions.discard(message.partition())
+                elif message.error().code() not in PASSING or monotonic() - heard > READ_SECONDS:
                     raise RuntimeError(str(message.error()))
-                open_partitions.discard(message.partition())
                 continue
+            heard = monotonic()
             headers = tuple((name, value or b"") for name, value in message.headers() or ())
             record = Record(contract.table, message.partition(), message.key(), message.value(), headers)
             found.append(Kept(log_id, message.offset(), message.timestamp()[1], record))

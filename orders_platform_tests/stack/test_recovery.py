@@ -12,6 +12,7 @@ from orders_platform.ingest.topics import create_topics, topic_name
 from orders_platform.settings import Settings
 from orders_platform.stack.errors import StackError
 from orders_platform.stack.recovery import PostgresRestoredError, Recovery, SlotLostError, decide, has_delivered
+from orders_platform_tests.ingest.broker_admin import settled
 
 CASES = [
     # offsets, slot, delivered, accepted
@@ -60,12 +61,14 @@ def _produce(settings: Settings, *, commit: bool) -> None:
     producer = Producer({**settings.kafka_config, "transactional.id": uuid.uuid4().hex, "log_level": 0})
     producer.init_transactions(30)
     producer.begin_transaction()
-    producer.produce(topic_name(settings, load_contracts()[2]), b"{}", b"{}", partition=1)
+    topic = topic_name(settings, load_contracts()[2])
+    producer.produce(topic, b"{}", b"{}", partition=1)
     producer.flush(30)
     if commit:
         producer.commit_transaction(30)
     else:
         producer.abort_transaction(30)
+    settled(settings, topic)
 
 
 def test_aborted_records_are_no_deliveries_and_committed_ones_are(shop: Settings) -> None:
