@@ -21,6 +21,7 @@ from orders_platform.stack.connector import request_snapshot
 from orders_platform.stack.debezium import connector_config, table_pattern
 from orders_platform_tests.cases.captured import Capture, capturing, read_records, today, write_contract
 from orders_platform_tests.cases.replayed import DAY, Portion, Replay, again, shuffled
+from orders_platform_tests.waiting import eventually
 
 IDENTITIES = ("default", "full")
 LONG = "long " * 1000
@@ -141,16 +142,17 @@ def capture(live_stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> I
         capture.load()
         for identity in IDENTITIES:
             _live(capture, identity)
-        capture.wait()
         _wait_for_snapshots(capture)
         capture.load()
         yield capture
 
 
 def _wait_for_snapshots(capture: Capture) -> None:
-    """The reads of an incremental snapshot are written between two signals of its own: nothing follows the last one."""
-    for _ in range(2):
-        capture.wait()
+    """A table's reads are in Kafka once Debezium has read back that it closed their window; each fits into one."""
+    closed = "SELECT count(*) FROM debezium_signal WHERE type = 'snapshot-window-close'"
+    with capture.shop() as shop:
+        assert eventually(lambda: shop.execute(closed).fetchall()[0][0] >= len(IDENTITIES))
+    capture.wait()
 
 
 @pytest.fixture(params=IDENTITIES)

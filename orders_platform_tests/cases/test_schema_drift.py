@@ -126,7 +126,7 @@ def test_case_31_a_table_dropped_and_made_anew_goes_on(capture: Capture) -> None
     contract = capture.contracts["recreated"]
     capture.load("recreated")
     assert names(capture, "recreated") == {0: "a", 1: "a", 3: "c"}, "2 was written before the publication had the table"
-    before = look(capture.settings, capture.catalog, contract, None, datetime.now(UTC), Patience(limit_seconds=30))
+    before = look(capture.settings, capture.catalog, contract, None, datetime.now(UTC), Patience(limit_seconds=300))
     assert (before.passed, before.is_certain) == (False, True)
     assert [(each.key[0][1], str(each.finding)) for each in before.comparisons[0].differences] == [
         ("0", "unexpected"),

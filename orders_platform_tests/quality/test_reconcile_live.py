@@ -134,7 +134,7 @@ def test_a_transaction_that_wrote_before_the_marker_and_committed_after_it_is_a_
         with shop_snapshot(live_stack.postgres) as snapshot:
             pair = _silver_pair(live_stack, catalog, con, orders, snapshot, within)
         above_the_marker = lambda: _lsn(live_stack, catalog, other_key) > fence._lsn  # noqa: E731
-        by_lsn = compare(con, replace(pair, make_fence=lambda: above_the_marker), Patience(limit_seconds=5), 10)
+        by_lsn = compare(con, replace(pair, make_fence=lambda: above_the_marker), Patience(limit_seconds=300), 10)
         assert (by_lsn.differing, by_lsn.is_certain) == (1, True), "what a fence made of an LSN says"
 
         given_up = compare(con, pair, Patience(limit_seconds=2), 10)
