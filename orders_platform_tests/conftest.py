@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import socket
@@ -9,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from orders_platform.settings import Ports, Settings
@@ -16,12 +18,24 @@ from orders_platform_tests.isolation import forget_the_callers_settings
 
 forget_the_callers_settings()  # before a test is collected, and so before anything reads its settings
 
+# The same examples on every machine, however long one of them takes there.
+hypothesis.settings.register_profile(
+    "tests", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("tests")
+
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+
 
 def _free_ports(count: int) -> list[int]:
-    """Ports below the range from which systems take those of outgoing connections: nobody takes them in between."""
+    """Ports below the range from which systems take those of outgoing connections: nobody takes them in between.
+
+    Each of pytest's workers has its own; of two, one has the even numbers and the other the odd ones.
+    """
     found: list[int] = []
     while len(found) < count:
-        port = random.randrange(20_000, 32_000)
+        port = random.randrange(20_000 + WORKER, 32_000, WORKERS)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

@@ -6,11 +6,14 @@ to `/var/lib/orders-platform`, and the home holds a symbolic link to them.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import pwd
 import shutil
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,15 +90,28 @@ def programs_for_others(package: Path, libraries: Path, version: str, roots_plac
         return package
     place = roots_place / f"programs-{version}"
     copy = place / package.name
-    if not copy.exists():
-        temporary = roots_place / f"programs-{version}.{os.getpid()}"
-        for source in (package, libraries):
-            shutil.copytree(source, temporary / source.name, symlinks=True)
-        for path in [temporary, *temporary.rglob("*")]:
-            if not path.is_symlink():
-                mode = path.stat().st_mode
-                path.chmod(mode | (0o055 if mode & stat.S_IXUSR else 0o044))
-        shutil.rmtree(place, ignore_errors=True)
-        temporary.replace(place)
-    roots_place.chmod(0o755)
+    with _alone(roots_place):
+        if not copy.exists():
+            temporary = roots_place / f"programs-{version}.{os.getpid()}"
+            for source in (package, libraries):
+                shutil.copytree(source, temporary / source.name, symlinks=True)
+            for path in [temporary, *temporary.rglob("*")]:
+                if not path.is_symlink():
+                    mode = path.stat().st_mode
+                    path.chmod(mode | (0o055 if mode & stat.S_IXUSR else 0o044))
+            shutil.rmtree(place, ignore_errors=True)
+            temporary.replace(place)
+        roots_place.chmod(0o755)
     return copy
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One at a time in the folder, which is made: another installation's first start waits for this one's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
