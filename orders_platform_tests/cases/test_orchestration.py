@@ -17,12 +17,12 @@ from pyiceberg.catalog import Catalog
 from orders_platform.contracts import Contract, load_contracts
 from orders_platform.defs.automation.behind import find_behind
 from orders_platform.defs.automation.kafka_lag import RANGE_END_TAG, RANGE_START_TAG, kafka_lag
-from orders_platform.defs.automation.run_guard import FIRST_WAIT_SECONDS
 from orders_platform.defs.jobs import FRESHNESS
 from orders_platform.defs.location import build_location
 from orders_platform.defs.resources.platform import Platform
 from orders_platform.fault_points import VARIABLE, FaultPoint
 from orders_platform.ingest import bronze, consumer
+from orders_platform.ingest.kafka_admin import ANSWER_SECONDS
 from orders_platform.lake.audit import audited_snapshot, check_silver
 from orders_platform.lake.commits import head
 from orders_platform.settings import Settings
@@ -38,6 +38,7 @@ from orders_platform_tests.ingest.events import (
     today,
 )
 from orders_platform_tests.ingest.loads import assert_sound, rows
+from orders_platform_tests.waiting import PATIENCE_SECONDS
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 TICK_SECONDS = 10.0
@@ -120,14 +121,16 @@ def test_a_sensor_makes_admin_calls_only_and_reads_no_message(
     assert sum(end - first for first, end in ranges(installation.asked()).values()) == 300
 
 
-def test_a_dead_broker_is_a_skipped_tick_in_bounded_time(settings: Settings, instance: dg.DagsterInstance) -> None:
+def test_a_dead_broker_is_a_skipped_tick_in_bounded_time(
+    settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The daemon is not held up, and the reason stands in the tick."""
+    assert ANSWER_SECONDS < TICK_SECONDS
+    monkeypatch.setattr("orders_platform.ingest.kafka_admin.ANSWER_SECONDS", 1.5)
     platform = Platform(settings, load_contracts())
-    started = time.monotonic()
     found = kafka_lag(dg.build_sensor_context(instance, resources={"platform": platform}))
-    assert time.monotonic() - started < TICK_SECONDS
     assert isinstance(found, dg.SkipReason)
-    assert "did not answer" in (found.skip_message or "")
+    assert "did not answer within 1.5 s" in (found.skip_message or "")
 
 
 def test_a_run_config_carries_ranges_however_much_waits(installation: Installation, topic: str) -> None:
@@ -194,7 +197,8 @@ def test_records_of_a_day_years_ago_are_asked_for_and_older_ones_stop_their_tabl
     produce(installation.settings, topic, [change(2, 2, at=moment(date(2013, 8, 1)), partition=1)])
     behind = find_behind(installation.platform)
     assert "records of 2013-08-01 are older than the first ingest day" in behind.stopped["orders"]
-    assert installation.asked().partition_key == today().isoformat()
+    before = today().isoformat()
+    assert installation.asked().partition_key in (before, today().isoformat())
 
 
 def test_an_old_days_backfill_makes_nothing_fresher(installation: Installation, topic: str) -> None:
@@ -240,7 +244,8 @@ def test_after_a_killed_run_the_next_one_starts_clean(
     shop_topic: Settings, topic: str, catalog: Catalog, orders: Contract, point: FaultPoint
 ) -> None:
     """No lock, no half-loaded table, no record of its own that would be in the way: the next run takes what is left."""
-    produce(shop_topic, topic, [change(n, n, partition=n % 3) for n in range(9)])
+    day = date(2026, 3, 1)
+    produce(shop_topic, topic, [change(n, n, partition=n % 3, at=moment(day)) for n in range(9)])
     with dg.instance_for_test() as instance:
         home = {"DAGSTER_HOME": instance.root_directory, VARIABLE: str(point)}
         died = subprocess.run(
@@ -260,7 +265,7 @@ def test_after_a_killed_run_the_next_one_starts_clean(
             assert installation.run(request).success
         assert isinstance(installation.tick(), dg.SkipReason)
     assert sorted(rows(shop_topic)) == [(n,) for n in range(9)]
-    assert_sound(shop_topic, catalog, today())
+    assert_sound(shop_topic, catalog, day)
     silver = catalog.load_table("silver.orders")
     assert audited_snapshot(silver) == head(silver)
     assert check_silver(shop_topic, catalog, orders).passed
@@ -268,7 +273,7 @@ def test_after_a_killed_run_the_next_one_starts_clean(
 
 def _next(installation: Installation) -> dg.RunRequest | None:
     """What the sensor asks for once the pause after the failure is over; None if the dead run had done it all."""
-    deadline = time.monotonic() + 3 * FIRST_WAIT_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while isinstance(found := installation.tick(), dg.SkipReason):
         if "0 unread records" in (found.skip_message or ""):
             return None

@@ -30,6 +30,7 @@ from orders_platform.quality.shop_snapshot import shop_snapshot
 from orders_platform.quality.shop_types import altered_columns
 from orders_platform.settings import Settings
 from orders_platform_tests.cases.captured import Capture, capturing, write_contract
+from orders_platform_tests.ingest.events import keep_clear_of_midnight
 
 COLUMNS = {
     "key": "int",
@@ -78,6 +79,7 @@ def capture(live_stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> I
         history = table in ("added", "clashing", "veiled")
         write_contract(folder, table, table, columns, ["key"], history=history)
         ddl += f"CREATE TABLE {table} ({DDL}); INSERT INTO {table} VALUES (0, {ROW});"
+    keep_clear_of_midnight()  # two tests load the one day that there is
     with capturing(live_stack, tmp_path_factory.mktemp("evolution"), "evolution", ddl, folder) as capture:
         with capture.shop() as shop:
             for table, change in ALTERED.items():

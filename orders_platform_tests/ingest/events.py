@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
+from time import sleep
 from typing import Any
 
 from confluent_kafka import Producer
@@ -14,6 +15,7 @@ from orders_platform.contracts import Contract, load_contracts
 from orders_platform.settings import Settings
 
 CREATED = "2026-03-01T10:00:00.123456Z"
+MIDNIGHT_IS_NEAR = timedelta(minutes=2)
 
 
 def contract(table: str = "orders") -> Contract:
@@ -94,6 +96,14 @@ def moment(day: date, hour: int = 12, minute: int = 0, second: int = 0) -> datet
 def today() -> date:
     """The day of records without a timestamp, and of the marks that end transactions: those carry the broker's time."""
     return datetime.now(UTC).date()
+
+
+def keep_clear_of_midnight() -> None:
+    """Waits for the next day if this one is about to end, UTC: what the broker's clock dates now, is of one day."""
+    now = datetime.now(UTC)
+    left = datetime.combine(now.date() + timedelta(days=1), time(), UTC) - now
+    if left < MIDNIGHT_IS_NEAR:
+        sleep(left.total_seconds() + 1)
 
 
 def _bytes(content: Any) -> bytes | None:

@@ -27,6 +27,7 @@ from orders_platform_tests.ingest.events import (
     change,
     contract,
     envelope,
+    keep_clear_of_midnight,
     moment,
     order,
     produce,
@@ -106,6 +107,7 @@ def test_a_large_load_is_cut_into_commits(shop_topic: Settings, topic: str, cata
 
 
 def test_aborted_transactions_leave_no_row_and_their_offsets_are_done(shop_topic: Settings, topic: str) -> None:
+    keep_clear_of_midnight()
     producer = transactional(shop_topic, f"tx-{topic}")
     for number, finish in enumerate((producer.commit_transaction, producer.abort_transaction)):
         producer.begin_transaction()

@@ -17,7 +17,17 @@ from orders_platform.ingest.staging import stage_day, stage_ranges
 from orders_platform.ingest.staging_files import FolderStorage, S3Storage, Storage, storage
 from orders_platform.settings import Settings
 from orders_platform_tests.ingest.broker_admin import settled
-from orders_platform_tests.ingest.events import Record, change, contract, moment, produce, put, today, transactional
+from orders_platform_tests.ingest.events import (
+    Record,
+    change,
+    contract,
+    keep_clear_of_midnight,
+    moment,
+    produce,
+    put,
+    today,
+    transactional,
+)
 
 DAY = date(2026, 3, 1)
 NEXT = DAY + timedelta(days=1)
@@ -53,6 +63,7 @@ def test_only_what_is_not_staged_yet_is_staged(shop_topic: Settings, topic: str)
 def test_a_range_that_ends_in_an_aborted_transaction_is_complete_without_its_records(
     shop_topic: Settings, topic: str
 ) -> None:
+    keep_clear_of_midnight()
     produce(shop_topic, topic, [change(1, 1)])
     producer = transactional(shop_topic, f"aborted-{topic}")
     for finish in (producer.abort_transaction, producer.commit_transaction, producer.abort_transaction):
@@ -68,6 +79,7 @@ def test_a_range_that_ends_in_an_aborted_transaction_is_complete_without_its_rec
 
 
 def test_a_range_without_any_record_is_an_empty_file(shop_topic: Settings, topic: str) -> None:
+    keep_clear_of_midnight()
     producer = transactional(shop_topic, f"nothing-{topic}")
     producer.begin_transaction()
     put(producer, topic, [change(1, 1)])

@@ -8,7 +8,16 @@ from orders_platform.ingest.offsets import OffsetRange
 from orders_platform.ingest.windows import day_window
 from orders_platform.settings import Settings
 from orders_platform_tests.ingest.broker_admin import delete_before, settled
-from orders_platform_tests.ingest.events import change, contract, moment, produce, put, today, transactional
+from orders_platform_tests.ingest.events import (
+    change,
+    contract,
+    keep_clear_of_midnight,
+    moment,
+    produce,
+    put,
+    today,
+    transactional,
+)
 
 DAY = date(2026, 3, 1)
 NEXT = DAY + timedelta(days=1)
@@ -56,6 +65,7 @@ def test_an_empty_topic_a_day_without_records_and_a_future_day_are_empty(shop_to
 def test_a_window_ends_before_an_open_transaction_and_behind_it_once_it_is_over(
     shop_topic: Settings, topic: str
 ) -> None:
+    keep_clear_of_midnight()
     produce(shop_topic, topic, [change(1, 1, at=moment(DAY))])
     producer = transactional(shop_topic, f"open-{topic}")
     producer.begin_transaction()

@@ -15,6 +15,7 @@ import pytest
 from orders_platform.stack import processes
 from orders_platform.stack.errors import StackError
 from orders_platform.stack.processes import Command
+from orders_platform_tests.waiting import eventually
 
 PATIENT = "import time\nprint('ready', flush=True)\ntime.sleep(60)"
 STUBBORN = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + PATIENT
@@ -33,9 +34,7 @@ def mark(tmp_path: Path) -> Iterator[str]:
 def _start(folder: Path, mark: str, program: str) -> psutil.Process:
     command = Command((sys.executable, "-c", program, mark), mark, folder / "logs" / "log", folder / "run" / "pid")
     pid = processes.start(command)
-    deadline = time.monotonic() + 20
-    while "ready" not in command.log_file.read_text(encoding="utf-8") and time.monotonic() < deadline:
-        time.sleep(0.02)
+    assert eventually(lambda: "ready" in command.log_file.read_text(encoding="utf-8"))
     return psutil.Process(pid)
 
 
