@@ -9,26 +9,28 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPa
 from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic, ResourceType
 
 from orders_platform.ingest.kafka_admin import KafkaAdmin
-from orders_platform.ingest.topics import topic_name
+from orders_platform.ingest.topics import ATTEMPT_SECONDS, topic_name
 from orders_platform.settings import Settings
 from orders_platform_tests.ingest.events import contract
 from orders_platform_tests.waiting import eventually
 
-SECONDS = 30
+SECONDS = 120
+NOT_YET = (KafkaError.TOPIC_ALREADY_EXISTS, KafkaError.INVALID_REPLICATION_FACTOR, KafkaError._TIMED_OUT)
+"""One of that name is still being removed; the broker has just stood still, and the controller does not count on it."""
 
 
 def make_topic(settings: Settings, partitions: int = 3, **config: str) -> str:
     """Creates the topic of `orders`; producers' timestamps are kept, so that tests can write on any day."""
     name = topic_name(settings, contract())
-    client = AdminClient(settings.kafka_config)
     topic = NewTopic(name, partitions, config={"message.timestamp.type": "CreateTime", "retention.ms": "-1", **config})
     deadline = time.monotonic() + SECONDS
     while True:
+        # A client of its own: one that was told of no controller asks for it again after minutes.
+        client = AdminClient(settings.kafka_config)
         try:
-            client.create_topics([topic])[name].result(SECONDS)
+            client.create_topics([topic], request_timeout=ATTEMPT_SECONDS)[name].result(SECONDS)
         except KafkaException as error:
-            # One of that name is still being removed.
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS or time.monotonic() > deadline:
+            if error.args[0].code() not in NOT_YET or time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
         else:
