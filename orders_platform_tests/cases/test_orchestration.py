@@ -41,7 +41,8 @@ from orders_platform_tests.ingest.loads import assert_sound, rows
 from orders_platform_tests.waiting import PATIENCE_SECONDS
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-TICK_SECONDS = 10.0
+TICK_SECONDS = 60.0
+"""Dagster ends a sensor's tick after so long, if DAGSTER_SENSOR_GRPC_TIMEOUT_SECONDS says nothing else."""
 
 
 class Installation:
