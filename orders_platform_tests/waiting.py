@@ -1,4 +1,4 @@
-"""Waiting for what is bound to come, as long as a machine may take that stands still in between."""
+"""Time in tests: waiting for what is bound to come, as long as a slow machine may take; and leaping over it."""
 
 from __future__ import annotations
 
@@ -20,3 +20,13 @@ def eventually(
     while not good(answer := ask()) and time.monotonic() < deadline:
         time.sleep(PAUSE_SECONDS)
     return answer
+
+
+class LeapingClock:
+    """In the place of the module `time`: the real time, and what was leapt over."""
+
+    leapt_seconds = 0.0
+    sleep = staticmethod(time.sleep)
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.leapt_seconds

@@ -27,6 +27,7 @@ from orders_platform.settings import Settings
 from orders_platform.stack.kafka import kafka
 from orders_platform_tests.ingest.broker_admin import add_partitions, drop_topic, make_topic, settings_of
 from orders_platform_tests.ingest.events import contract
+from orders_platform_tests.waiting import LeapingClock
 
 
 def test_topics_are_made_once_with_the_brokers_clock(broker: Settings) -> None:
@@ -63,16 +64,6 @@ def test_a_dead_broker_is_an_error_within_the_time_allowed(settings: Settings) -
         BrokerUnavailableError, match=rf"127\.0\.0\.1:{settings.ports.kafka} did not answer within 1\.5 s"
     ):
         KafkaAdmin(settings, seconds=1.5).topic("orders.public.orders")
-
-
-class LeapingClock:
-    """The real time, and what was leapt over."""
-
-    leapt_seconds = 0.0
-    sleep = staticmethod(time.sleep)
-
-    def monotonic(self) -> float:
-        return time.monotonic() + self.leapt_seconds
 
 
 def test_the_time_between_two_calls_is_not_the_brokers_silence(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 import pytest
@@ -14,6 +15,7 @@ from orders_platform.quality import comparison
 from orders_platform.quality.comparison import Pair, Patience, compare
 from orders_platform.quality.report import Finding
 from orders_platform.quality.sides import Key, QuerySide, RowShape, with_keys
+from orders_platform_tests.waiting import LeapingClock
 
 SHAPE = RowShape(("id",), ("id", "value"))
 QUICK = Patience(limit_seconds=300, interval_seconds=0.01)
@@ -113,6 +115,23 @@ def test_a_follower_that_never_catches_up_is_not_waited_for_without_end(con: Duc
     result = compare(con, pair([{"1": "new"}], [{"1": "old"}], lambda: False), short, 10)
     assert result.differing == 1
     assert result.seconds >= 0.2
+
+
+def test_the_first_look_may_take_longer_than_the_others_together(
+    con: DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large table: it is read before the patience with what differs in it begins."""
+    clock = LeapingClock()
+    monkeypatch.setattr(comparison, "time", clock)
+    both = pair([{"1": "new"}], [{"1": "old"}, {"1": "old"}, {"1": "new"}], passes_at(2))
+    read = both.found.load
+
+    def slowly(*arguments: Any) -> None:
+        clock.leapt_seconds += QUICK.limit_seconds if clock.leapt_seconds == 0 else 0
+        read(*arguments)
+
+    monkeypatch.setattr(both.found, "load", slowly)
+    assert compare(con, both, QUICK, 10).equal
 
 
 def test_a_follower_that_is_behind_as_a_whole_is_compared_as_a_whole_again(
