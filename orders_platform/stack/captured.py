@@ -8,7 +8,7 @@ import uuid
 import psycopg
 
 from orders_platform.settings import Settings
-from orders_platform.stack.debezium import SLOT
+from orders_platform.stack.debezium import SLOT, read_slot
 from orders_platform.stack.errors import StackError
 from orders_platform.stack.publication import SIGNAL_TABLE
 
@@ -18,12 +18,18 @@ POLL_SECONDS = 0.25
 def wait_until_captured(settings: Settings, seconds: float = 60.0, slot: str = SLOT) -> None:
     """Returns when every commit made before the call is in Kafka, as the replication slot of the connector says.
 
-    Debezium confirms a position of the WAL once the records up to it are written, and only where there is a record. So
-    one is made: a row in the table of signals, taken away again, which Debezium notes in its log.
+    That is after the first reading of the tables, if it goes on. Debezium confirms a position of the WAL once the
+    records up to it are written, and only where there is a record. So one is made: a row in the table of signals, taken
+    away again, which Debezium notes in its log.
 
     Raises:
         StackError: after `seconds`, or when there is no slot.
     """
+    until = time.monotonic() + seconds
+    while (found := read_slot(settings.postgres, slot)) is None or not found.active:
+        if time.monotonic() > until:
+            raise _late(seconds, "does not read its replication slot" if found else "has no replication slot")
+        time.sleep(POLL_SECONDS)
     with psycopg.connect(settings.postgres, autocommit=True) as connection:
         (wanted,) = connection.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone() or ("0/0",)
         marker = uuid.uuid4().hex
@@ -32,7 +38,6 @@ def wait_until_captured(settings: Settings, seconds: float = 60.0, slot: str = S
             (marker, '{"message": "caught up as far as {}"}'),
         )
         connection.execute(f"DELETE FROM {SIGNAL_TABLE} WHERE id = %s".encode(), (marker,))
-        until = time.monotonic() + seconds
         while True:
             row = connection.execute(
                 "SELECT confirmed_flush_lsn >= %s::pg_lsn, confirmed_flush_lsn::text"
@@ -42,9 +47,13 @@ def wait_until_captured(settings: Settings, seconds: float = 60.0, slot: str = S
             if row is not None and row[0]:
                 return
             if time.monotonic() > until:
-                reached = f"has confirmed {row[1]}" if row else "has no replication slot"
-                raise StackError(
-                    f"Debezium {reached} after {seconds:.0f} s, PostgreSQL was at {wanted}; nothing is lost: "
-                    "`orders-platform status` says whether Connect is healthy, its log file why not"
-                )
+                reached = f"has confirmed {row[1]}, PostgreSQL was at {wanted}" if row else "has no replication slot"
+                raise _late(seconds, reached)
             time.sleep(POLL_SECONDS)
+
+
+def _late(seconds: float, what: str) -> StackError:
+    return StackError(
+        f"Debezium {what} after {seconds:.0f} s; nothing is lost: "
+        "`orders-platform status` says whether Connect is healthy, its log file why not"
+    )

@@ -57,6 +57,10 @@ def connector_config(
         "publication.name": PUBLICATION,
         "publication.autocreate.mode": publication_mode,
         "snapshot.mode": snapshot_mode,
+        # A migration that rewrites a table waits for the first reading: a table that is rewritten between the moment
+        # of which a transaction reads and its SELECT is empty for it.
+        "snapshot.locking.mode": "shared",
+        "snapshot.lock.timeout.ms": "600000",  # and the first reading for a migration that is under way
         "skipped.operations": "none",  # its default drops TRUNCATE
         "decimal.handling.mode": "string",
         "time.precision.mode": "isostring",
@@ -130,20 +134,26 @@ def create_signal_table(dsn: str) -> None:
 
 @dataclass(frozen=True)
 class Slot:
-    """The connector's replication slot: `usable` until PostgreSQL has thrown away what it needs, `active` when read."""
+    """The connector's replication slot: `usable` until PostgreSQL has thrown away what it needs.
+
+    `active` while changes are read from it: not yet while it is made, nor while the tables are read for the first time.
+    """
 
     usable: bool
     active: bool
 
 
-def read_slot(dsn: str) -> Slot | None:
+def read_slot(dsn: str, name: str = SLOT) -> Slot | None:
     """The replication slot as it is; None if there is none. Raises `StackError`."""
+    # Who is not its reader's role sees no state.
     query = """
-        SELECT wal_status, active FROM pg_replication_slots WHERE slot_name = %s AND database = current_database()
+        SELECT wal_status, active AND coalesce(state, 'streaming') IN ('catchup', 'streaming')
+        FROM pg_replication_slots LEFT JOIN pg_stat_replication ON pid = active_pid
+        WHERE slot_name = %s AND database = current_database()
     """
     try:
         with psycopg.connect(dsn, connect_timeout=10) as connection:
-            row = connection.execute(query, [SLOT]).fetchone()
+            row = connection.execute(query, [name]).fetchone()
     except psycopg.Error as error:
         raise StackError(f"the replication slots of the shop's database cannot be read: {error}") from error
     return None if row is None else Slot(usable=row[0] != "lost", active=row[1])

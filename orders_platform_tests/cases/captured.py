@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,8 +33,9 @@ from orders_platform.quality.report import TableComparison
 from orders_platform.settings import Settings
 from orders_platform.stack import wait_until_captured
 from orders_platform.stack.connect_rest import ConnectRest
-from orders_platform.stack.debezium import connector_config, create_signal_table
+from orders_platform.stack.debezium import connector_config, create_signal_table, read_slot
 from orders_platform.stack.publication import publish_generated_columns
+from orders_platform_tests.waiting import eventually
 
 
 def write_contract(
@@ -169,7 +169,7 @@ def capturing(stack: Settings, home: Path, name: str, ddl: str, folder: Path, **
     rest = ConnectRest(stack)
     own = {"name": name, "slot.name": name, "publication.name": name, **connector}
     rest.put_config(name, {**connector_config(settings, contracts, "initial"), **own})
-    _wait_until_streaming(settings, name)
+    assert eventually(lambda: (slot := read_slot(settings.postgres, name)) and slot.active)  # the tables are read
     publish_generated_columns(settings.postgres, name)
     catalog = open_catalog(settings)
     try:
@@ -177,16 +177,6 @@ def capturing(stack: Settings, home: Path, name: str, ddl: str, folder: Path, **
     finally:
         catalog.close()
         rest.stop(name)
-
-
-def _wait_until_streaming(settings: Settings, slot: str, seconds: float = 60.0) -> None:
-    """Until the initial snapshot is written: the slot is read from only then."""
-    deadline = time.monotonic() + seconds
-    with psycopg.connect(settings.postgres, autocommit=True) as connection:
-        query = "SELECT active FROM pg_replication_slots WHERE slot_name = %s"
-        while (found := connection.execute(query, [slot]).fetchone()) is None or not found[0]:
-            assert time.monotonic() < deadline, f"connector {slot} does not stream"
-            time.sleep(0.1)
 
 
 def today(capture: Capture, table: str) -> date:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from orders_platform.ingest.bronze import bronze_table
 from orders_platform.ingest.dead_letters import list_dead_letters
@@ -20,6 +23,7 @@ from orders_platform.quality.rounds import look
 from orders_platform.settings import Settings
 from orders_platform.stack.incremental_snapshot import read_anew
 from orders_platform_tests.cases.captured import Capture, capturing, write_contract
+from orders_platform_tests.waiting import eventually
 
 COLUMNS = {"key": "int", "name": {"physicalType": "text", "required": True}, "amount": "integer"}
 ALTERED = {
@@ -143,3 +147,45 @@ def test_case_31_a_table_dropped_and_made_anew_goes_on(capture: Capture) -> None
     after = look(capture.settings, capture.catalog, contract, before.round, datetime.now(UTC))
     assert after.passed, after.description
     assert names(capture, "recreated") == {2: "b", 3: "c"}
+
+
+def is_read(stack: Settings) -> bool:
+    """Whether a table is being read by a query that takes its time."""
+    query = "SELECT FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%, pg_sleep(6)'"
+    with psycopg.connect(stack.postgres) as connection:
+        return connection.execute(query).fetchone() is not None
+
+
+def migrate_during_the_first_reading(stack: Settings, database: str, statement: str) -> bool:
+    """Whether the reading still went on when the migration had run."""
+    assert eventually(lambda: is_read(stack))
+    with psycopg.connect(make_conninfo(stack.postgres, dbname=database), autocommit=True) as shop:
+        shop.execute(statement.encode())
+    return is_read(stack)
+
+
+def test_case_31_a_migration_that_rewrites_a_table_waits_for_its_first_reading(
+    live_stack: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A transaction that has begun finds the table empty afterwards, and its rows would be lost.
+
+    https://www.postgresql.org/docs/18/mvcc-caveats.html
+    """
+    folder = tmp_path_factory.mktemp("contracts")
+    ddl = ""
+    for table in ("aside", "rewritten"):
+        write_contract(folder, table, table, COLUMNS, ["key"])
+        ddl += f"CREATE TABLE {table} (key int PRIMARY KEY, name text NOT NULL, amount int);"
+        ddl += f"INSERT INTO {table} VALUES (0, 'a', 0), (1, 'b', 1);"
+    slowly = {
+        "snapshot.select.statement.overrides": "public.aside",
+        "snapshot.select.statement.overrides.public.aside": "SELECT t.* FROM public.aside t, pg_sleep(6)",
+    }
+    rewrite = "ALTER TABLE rewritten ALTER amount TYPE bigint"
+    with ThreadPoolExecutor() as pool:
+        overtook = pool.submit(migrate_during_the_first_reading, live_stack, "migrated", rewrite)
+        with capturing(live_stack, tmp_path_factory.mktemp("migrated"), "migrated", ddl, folder, **slowly) as capture:
+            assert not overtook.result()
+            capture.wait()
+            capture.load("aside", "rewritten")
+            assert names(capture, "rewritten") == names(capture, "aside") == {0: "a", 1: "b"}

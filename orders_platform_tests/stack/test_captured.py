@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from orders_platform.contracts import load_contracts
 from orders_platform.ingest.topics import topic_name
@@ -13,7 +15,7 @@ from orders_platform.settings import Settings
 from orders_platform.stack import StackError, wait_until_captured
 from orders_platform.stack.connect_rest import ConnectRest
 from orders_platform.stack.connector import ensure_connector
-from orders_platform.stack.debezium import CONNECTOR, read_slot
+from orders_platform.stack.debezium import CONNECTOR, Slot, read_slot
 from orders_platform_tests.faults.recording import read_ends, read_topic
 from orders_platform_tests.ingest.broker_admin import settled
 from orders_platform_tests.ingest.events import contract
@@ -45,7 +47,30 @@ def test_a_connector_that_does_not_run_is_an_error_after_the_time(troubled_stack
         assert eventually(lambda: (slot := read_slot(troubled_stack.postgres)) and not slot.active)
         with psycopg.connect(troubled_stack.postgres) as connection:
             connection.execute("UPDATE customers SET region = 'US' WHERE customer_id = 600000")
-        with pytest.raises(StackError, match=r"has confirmed .* after 1 s, PostgreSQL was at"):
+        with pytest.raises(StackError, match=r"Debezium does not read its replication slot after 1 s"):
             wait_until_captured(troubled_stack, seconds=1)
     finally:
         ensure_connector(troubled_stack, load_contracts(), print)
+
+
+def test_a_slot_that_is_being_made_is_not_yet_read(troubled_stack: Settings) -> None:
+    """PostgreSQL makes it when the transactions of that time have ended: it is held until then, the tables unread."""
+    replication = make_conninfo(troubled_stack.postgres, replication="database")
+    with (
+        psycopg.connect(replication, autocommit=True) as reader,
+        ThreadPoolExecutor() as pool,
+        psycopg.connect(troubled_stack.postgres) as writer,
+    ):
+        writer.execute("UPDATE customers SET region = 'US' WHERE customer_id = 600001")
+        making = pool.submit(reader.execute, "CREATE_REPLICATION_SLOT new TEMPORARY LOGICAL pgoutput")
+        assert eventually(lambda: _is_held(troubled_stack, "new"))
+        assert read_slot(troubled_stack.postgres, "new") == Slot(usable=True, active=False)
+        with pytest.raises(StackError, match="Debezium does not read its replication slot after 1 s"):
+            wait_until_captured(troubled_stack, seconds=1, slot="new")
+        assert not making.done()
+
+
+def _is_held(settings: Settings, slot: str) -> bool:
+    query = "SELECT FROM pg_replication_slots WHERE slot_name = %s AND active"
+    with psycopg.connect(settings.postgres) as connection:
+        return connection.execute(query, [slot]).fetchone() is not None
