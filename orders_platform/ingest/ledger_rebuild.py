@@ -11,13 +11,16 @@ from pyiceberg.table import Table
 
 from orders_platform.contracts import Contract
 from orders_platform.fault_points import SituationPoint
-from orders_platform.ingest.bronze import bronze_table
+from orders_platform.ingest.bronze import bronze_table, load_former
 from orders_platform.ingest.drift import Drift
 from orders_platform.ingest.errors import LedgerError
 from orders_platform.ingest.gaps import END, AcceptedGap, Gap, GapKind
+from orders_platform.ingest.kafka_admin import TopicLog
 from orders_platform.ingest.ledger import ACCEPTED, REPAIR_LOG, TAG, Ledger
 from orders_platform.ingest.offsets import Intervals
 from orders_platform.ingest.positions import STREAMED, Place
+from orders_platform.ingest.staged_file import staged_days
+from orders_platform.ingest.staging_files import storage
 from orders_platform.lake.commits import CommitFaults, commit, total_rows
 from orders_platform.lake.duckdb_engine import connect, scan_sql
 from orders_platform.settings import Settings
@@ -60,18 +63,27 @@ def rebuild(settings: Settings, catalog: Catalog, contract: Contract, *, althoug
     Within a day, everything from the first to the last row of a partition counts as loaded: loads have no gaps, and
     what has no row there was a tombstone or a record that makes none. Such records at the edges of a day are read
     again, which makes no row either. Gaps that were accepted, and how the last rows differed from the contract, are
-    taken from the newest snapshot that still says so.
+    taken from the newest snapshot that still says so. What the table has no more of a log that was accepted as ended is
+    loaded from staging: no load looks there again.
 
     Raises:
         NotNeededError: if there is a ledger that agrees with the rows, unless `although_believed`.
         ConflictError: if the table changed meanwhile; nothing was committed.
+        CommitRefusedError: others kept committing first; the ledger is made, run it again for the ended logs.
     """
     table = bronze_table(catalog, contract)
     head = table.current_snapshot()
     if head is None:
         raise NotNeededError(f"{contract.bronze_table} is empty, and so is its ledger")
     if not although_believed:
-        _refuse_without_need(table)
+        try:
+            _refuse_without_need(table)
+        except NotNeededError:
+            believed = Ledger.read(table)
+            ledger = _with_ended_logs(settings, catalog, contract, believed)
+            if ledger.rows == believed.rows:
+                raise
+            return Rebuilt(ledger, ())
     days = _days(settings, table)
     intervals: dict[str, dict[int, Intervals]] = {}
     positions: dict[str, dict[int, Place]] = {}
@@ -89,7 +101,19 @@ def rebuild(settings: Settings, catalog: Catalog, contract: Contract, *, althoug
     drift = said.drift if said is not None else Drift()
     ledger = Ledger(head.snapshot_id, intervals, positions, total_rows(table), {}, accepted, drift)
     commit(table, expected=head.snapshot_id, add=(), summary=ledger.summary(), tag=TAG, faults=_FAULTS)
-    return Rebuilt(Ledger.read(table), tuple(_unknown(intervals, accepted, derived=said is None)))
+    ledger = _with_ended_logs(settings, catalog, contract, ledger)
+    return Rebuilt(ledger, tuple(_unknown(intervals, ledger, derived=said is None)))
+
+
+def _with_ended_logs(settings: Settings, catalog: Catalog, contract: Contract, ledger: Ledger) -> Ledger:
+    """The ledger once all is loaded that is staged of logs that were accepted as ended."""
+    place = storage(settings)
+    for each in ledger.accepted:
+        if each.gap.kind.closes:
+            log = TopicLog(contract.topic(settings.topic_prefix), each.gap.log_id, cluster_id="", partitions={})
+            for day in staged_days(place, log.name, log.topic_id):
+                load_former(settings, catalog, contract, day, log, place)
+    return Ledger.read(catalog.load_table(contract.bronze_table))
 
 
 def _refuse_without_need(table: Table) -> None:
@@ -186,9 +210,7 @@ def _loaded_up_to(intervals: Mapping[str, Mapping[int, Intervals]], log_id: str,
     return held.next if held else 0
 
 
-def _unknown(
-    intervals: Mapping[str, Mapping[int, Intervals]], accepted: Sequence[AcceptedGap], *, derived: bool
-) -> list[str]:
+def _unknown(derived_intervals: Mapping[str, Mapping[int, Intervals]], ledger: Ledger, *, derived: bool) -> list[str]:
     """What may differ from the ledger that was lost."""
     said = [
         "offsets without a row inside a day count as loaded: tombstones, aborted and control records, and whatever "
@@ -199,7 +221,7 @@ def _unknown(
     ]
     holes = [
         f"{log}[{p}] {first}–{end - 1}"
-        for log, partitions in intervals.items()
+        for log, partitions in derived_intervals.items()
         for p, held in partitions.items()
         for (_, first), (end, _) in zip(held.pairs, held.pairs[1:], strict=False)
     ]
@@ -207,18 +229,18 @@ def _unknown(
         said.append(f"offsets that will be asked for again: {', '.join(holes)}")
     given_up = [
         f"{each.gap.log_id}[{p}] {end}–{first - 1}"
-        for each in accepted
+        for each in ledger.accepted
         if each.gap.kind in (GapKind.REPLACED, GapKind.TRUNCATED)
         for p, first, _ in each.gap.ranges
-        if first > (end := _loaded_up_to(intervals, each.gap.log_id, p))
+        if first > (end := _loaded_up_to(ledger.intervals, each.gap.log_id, p))
     ]
     if given_up:
         said.append(
-            f"rows that the table has no more and that will not be loaded again, as their log was accepted as ended: "
+            f"rows that neither the table nor staging has, of a log that was accepted as ended: "
             f"{', '.join(given_up)}; `orders-platform gaps repair` brings what PostgreSQL still has"
         )
     if derived:
-        logs = ", ".join(each.gap.name for each in accepted)
+        logs = ", ".join(each.gap.name for each in ledger.accepted)
         said.append(
             "which gaps were accepted, why and by whom: no snapshot names them any more"
             + (f"; derived from the rows: {logs}" if logs else "")

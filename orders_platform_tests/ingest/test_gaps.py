@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from pyiceberg.catalog import Catalog
@@ -23,9 +24,9 @@ from orders_platform.ingest.gap_acceptance import NoSuchGapError, accept, open_g
 from orders_platform.ingest.gaps import END, GapKind
 from orders_platform.ingest.ledger import Ledger
 from orders_platform.ingest.ledger_check import check_bronze
-from orders_platform.ingest.ledger_rebuild import rebuild
+from orders_platform.ingest.ledger_rebuild import NotNeededError, rebuild
 from orders_platform.ingest.ledger_view import view
-from orders_platform.ingest.offsets import OffsetRange
+from orders_platform.ingest.offsets import Intervals, OffsetRange
 from orders_platform.ingest.staging import stage_day
 from orders_platform.lake.commits import commit
 from orders_platform.lake.maintenance import expire
@@ -254,9 +255,8 @@ def test_staged_records_that_kafka_has_forgotten_are_asked_for(
     assert {day: found.records for day, found in days.items()} == {DAY: 4, NEXT: 1}
 
 
-def test_a_rebuilt_ledger_says_which_rows_of_an_ended_log_are_gone(
-    shop_topic: Settings, topic: str, catalog: Catalog
-) -> None:
+def a_log_that_ended(shop_topic: Settings, topic: str, catalog: Catalog) -> str:
+    """The id of a log of which somebody has taken three of four rows, after it was accepted as ended."""
     produce(shop_topic, topic, [change(i, i, at=moment(DAY)) for i in range(4)])
     ingest(shop_topic, DAY)
     (former,) = Ledger.read(bronze_table(catalog, contract())).intervals
@@ -267,6 +267,33 @@ def test_a_rebuilt_ledger_says_which_rows_of_an_ended_log_are_gone(
     ingest(shop_topic, DAY)
     table = bronze_table(catalog, contract())
     table.delete(f"_topic_id == '{former}' and _kafka_offset > 0")  # not by us: no ledger is copied
+    return former
+
+
+def test_a_rebuild_brings_back_from_staging_what_the_table_has_no_more_of_an_ended_log(
+    shop_topic: Settings, topic: str, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former = a_log_that_ended(shop_topic, topic, catalog)
+    with monkeypatch.context() as patched:
+        patched.setattr("orders_platform.ingest.ledger_rebuild.load_former", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            rebuild(shop_topic, catalog, contract())
+    assert sorted(rows(shop_topic)) == [(0,), (9,)]
+    found = rebuild(shop_topic, catalog, contract())
+    assert found.ledger.intervals[former] == {0: Intervals(((0, 4),))}
+    assert [each for each in found.unknown if former in each] == []
+    assert sorted(rows(shop_topic)) == [(0,), (1,), (2,), (3,), (9,)]
+    assert_sound(shop_topic, catalog, DAY)
+    with pytest.raises(NotNeededError):
+        rebuild(shop_topic, catalog, contract())
+
+
+def test_a_rebuilt_ledger_says_which_rows_of_an_ended_log_are_gone(
+    shop_topic: Settings, topic: str, catalog: Catalog
+) -> None:
+    former = a_log_that_ended(shop_topic, topic, catalog)
+    for staged in (shop_topic.home / "staging" / topic / former).rglob("*.parquet"):
+        staged.unlink()
     lost = rebuild(shop_topic, catalog, contract())
     assert [each for each in lost.unknown if f"{former}[0] 1–3" in each and "gaps repair" in each] != []
 
