@@ -1,4 +1,4 @@
-"""Whether Debezium has delivered what was committed: its replication slot says how far."""
+"""Whether Debezium has delivered what was committed: its replication slot says how far, and Kafka what can be read."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import uuid
 
 import psycopg
 
+from orders_platform.ingest.kafka_admin import KafkaAdmin
 from orders_platform.settings import Settings
 from orders_platform.stack.debezium import SLOT, read_slot
 from orders_platform.stack.errors import StackError
@@ -16,11 +17,11 @@ POLL_SECONDS = 0.25
 
 
 def wait_until_captured(settings: Settings, seconds: float = 60.0, slot: str = SLOT) -> None:
-    """Returns when every commit made before the call is in Kafka, as the replication slot of the connector says.
+    """Returns when every commit made before the call can be read from Kafka by readers of committed records.
 
-    That is after the first reading of the tables, if it goes on. Debezium confirms a position of the WAL once the
-    records up to it are written, and only where there is a record. So one is made: a row in the table of signals, taken
-    away again, which Debezium notes in its log.
+    The replication slot of the connector says so, after the first reading of the tables if that goes on. Debezium
+    confirms a position of the WAL once the records up to it are written, and only where there is a record. So one is
+    made: a row in the table of signals, taken away again, which Debezium notes in its log.
 
     Raises:
         StackError: after `seconds`, or when there is no slot.
@@ -45,10 +46,18 @@ def wait_until_captured(settings: Settings, seconds: float = 60.0, slot: str = S
                 (wanted, slot),
             ).fetchone()
             if row is not None and row[0]:
-                return
+                break
             if time.monotonic() > until:
                 reached = f"has confirmed {row[1]}, PostgreSQL was at {wanted}" if row else "has no replication slot"
                 raise _late(seconds, reached)
+            time.sleep(POLL_SECONDS)
+    # The broker tells the readers of each partition of a transaction's end after it has told the producer.
+    admin = KafkaAdmin(settings)
+    for name in admin.names(f"{settings.topic_prefix}."):
+        written = {p: bounds.high_watermark for p, bounds in admin.topic(name).partitions.items()}
+        while any(bounds.stable_end < written.get(p, 0) for p, bounds in admin.topic(name).partitions.items()):
+            if time.monotonic() > until:
+                raise _late(seconds, f"has a transaction open in {name}")
             time.sleep(POLL_SECONDS)
 
 

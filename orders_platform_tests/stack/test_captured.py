@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
+from confluent_kafka import Producer
 from psycopg.conninfo import make_conninfo
 
 from orders_platform.contracts import load_contracts
@@ -68,6 +69,21 @@ def test_a_slot_that_is_being_made_is_not_yet_read(troubled_stack: Settings) -> 
         with pytest.raises(StackError, match="Debezium does not read its replication slot after 1 s"):
             wait_until_captured(troubled_stack, seconds=1, slot="new")
         assert not making.done()
+
+
+def test_what_is_captured_can_be_read(troubled_stack: Settings) -> None:
+    """A transaction whose end the broker has not yet written to a partition hides what lies behind it there."""
+    producer = Producer({**troubled_stack.kafka_config, "transactional.id": "slow"})
+    producer.init_transactions()
+    producer.begin_transaction()
+    producer.produce(topic_name(troubled_stack, CUSTOMERS), b"of no transaction that ends", partition=1)
+    producer.flush()
+    try:
+        with pytest.raises(StackError, match=r"has a transaction open in orders\.public\.customers after 5 s"):
+            wait_until_captured(troubled_stack, seconds=5)
+    finally:
+        producer.abort_transaction()
+    wait_until_captured(troubled_stack)
 
 
 def _is_held(settings: Settings, slot: str) -> bool:
