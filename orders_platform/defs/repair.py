@@ -50,7 +50,7 @@ def repair(
     before = next_sequence_number(ensure_silver(platform.catalog, contract)) - 1
     sent = read_anew(settings, contract, report, seconds)
     report("loading what PostgreSQL has sent")
-    wait_until_captured(settings)
+    wait_until_captured(settings, contracts=[contract])
     load(settings, (contract.table,), report)
     report("looking up in PostgreSQL what it did not send")
     found = remove_vanished(settings, platform.catalog, contract, before, by)

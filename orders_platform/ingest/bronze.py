@@ -253,7 +253,7 @@ class _Load:
                 **{name: counts[name] for name in ("records", "rows", "dead", "tombstones", "skipped")},
             }
             self._planned = ranges, counts
-            if self._drift is not None:
+            if self._drift is not None and log.topic_id not in ledger.closed:
                 after = replace(after, drift=self._drift)
             self._drift_is_new |= after.drift != ledger.drift
             self._snapshot_id = commit(

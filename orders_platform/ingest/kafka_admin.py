@@ -126,15 +126,6 @@ class KafkaAdmin:
         bounds = {p: LogBounds(start[p], stable[p], high[p]) for p in sorted(numbers)}
         return TopicLog(name, path_safe(str(description.topic_id)), cluster.cluster_id, bounds)
 
-    def names(self, prefix: str) -> tuple[str, ...]:
-        """The topics whose names begin so."""
-        self._begin()
-        try:
-            found = self._client.list_topics(timeout=self._left()).topics
-        except KafkaException as error:
-            raise self._unavailable(f"list the topics: {error.args[0].str()}") from None
-        return tuple(sorted(name for name in found if name.startswith(prefix)))
-
     def wait_until_led(self, name: str) -> None:
         """Until the broker tells of a topic that was just made, and each of its partitions has a leader.
 

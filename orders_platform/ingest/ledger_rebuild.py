@@ -13,7 +13,7 @@ from orders_platform.contracts import Contract
 from orders_platform.fault_points import SituationPoint
 from orders_platform.ingest.bronze import bronze_table, load_former
 from orders_platform.ingest.drift import Drift
-from orders_platform.ingest.errors import LedgerError
+from orders_platform.ingest.errors import CommitRefusedError, IngestError, LedgerError
 from orders_platform.ingest.gaps import END, AcceptedGap, Gap, GapKind
 from orders_platform.ingest.kafka_admin import TopicLog
 from orders_platform.ingest.ledger import ACCEPTED, REPAIR_LOG, TAG, Ledger
@@ -63,13 +63,14 @@ def rebuild(settings: Settings, catalog: Catalog, contract: Contract, *, althoug
     Within a day, everything from the first to the last row of a partition counts as loaded: loads have no gaps, and
     what has no row there was a tombstone or a record that makes none. Such records at the edges of a day are read
     again, which makes no row either. Gaps that were accepted, and how the last rows differed from the contract, are
-    taken from the newest snapshot that still says so. What the table has no more of a log that was accepted as ended is
-    loaded from staging: no load looks there again.
+    taken from the newest snapshot that still says so. What the table has no more of a topic that was accepted as
+    replaced is loaded from staging, as far as the decisions are known: no load looks there again.
 
     Raises:
-        NotNeededError: if there is a ledger that agrees with the rows, unless `although_believed`.
+        NotNeededError: if there is a ledger that agrees with the rows and nothing of a replaced topic is to be loaded,
+            unless `although_believed`.
         ConflictError: if the table changed meanwhile; nothing was committed.
-        CommitRefusedError: others kept committing first; the ledger is made, run it again for the ended logs.
+        CommitRefusedError: others kept committing first; the ledger is made, run it again for the replaced topics.
     """
     table = bronze_table(catalog, contract)
     head = table.current_snapshot()
@@ -80,10 +81,10 @@ def rebuild(settings: Settings, catalog: Catalog, contract: Contract, *, althoug
             _refuse_without_need(table)
         except NotNeededError:
             believed = Ledger.read(table)
-            ledger = _with_ended_logs(settings, catalog, contract, believed)
-            if ledger.rows == believed.rows:
+            ledger, stopped = _with_replaced(settings, catalog, contract, believed)
+            if ledger.intervals == believed.intervals and not stopped:
                 raise
-            return Rebuilt(ledger, ())
+            return Rebuilt(ledger, tuple(stopped))
     days = _days(settings, table)
     intervals: dict[str, dict[int, Intervals]] = {}
     positions: dict[str, dict[int, Place]] = {}
@@ -101,19 +102,30 @@ def rebuild(settings: Settings, catalog: Catalog, contract: Contract, *, althoug
     drift = said.drift if said is not None else Drift()
     ledger = Ledger(head.snapshot_id, intervals, positions, total_rows(table), {}, accepted, drift)
     commit(table, expected=head.snapshot_id, add=(), summary=ledger.summary(), tag=TAG, faults=_FAULTS)
-    ledger = _with_ended_logs(settings, catalog, contract, ledger)
-    return Rebuilt(ledger, tuple(_unknown(intervals, ledger, derived=said is None)))
+    ledger, stopped = _with_replaced(settings, catalog, contract, ledger)
+    return Rebuilt(ledger, (*_unknown(intervals, ledger, derived=said is None), *stopped))
 
 
-def _with_ended_logs(settings: Settings, catalog: Catalog, contract: Contract, ledger: Ledger) -> Ledger:
-    """The ledger once all is loaded that is staged of logs that were accepted as ended."""
+def _with_replaced(
+    settings: Settings, catalog: Catalog, contract: Contract, ledger: Ledger
+) -> tuple[Ledger, list[str]]:
+    """The ledger once all is loaded that is staged of replaced topics, and in words what of it could not be.
+
+    A log that was cut back is none of them: what lies before the cut, its successor reads again.
+    """
     place = storage(settings)
+    stopped = []
     for each in ledger.accepted:
-        if each.gap.kind.closes:
+        if each.gap.kind is GapKind.REPLACED:
             log = TopicLog(contract.topic(settings.topic_prefix), each.gap.log_id, cluster_id="", partitions={})
             for day in staged_days(place, log.name, log.topic_id):
-                load_former(settings, catalog, contract, day, log, place)
-    return Ledger.read(catalog.load_table(contract.bronze_table))
+                try:
+                    load_former(settings, catalog, contract, day, log, place)
+                except CommitRefusedError:
+                    raise
+                except IngestError as error:
+                    stopped.append(f"what is staged of {log.topic_id} on {day} was not loaded: {error}")
+    return Ledger.read(catalog.load_table(contract.bronze_table)), stopped
 
 
 def _refuse_without_need(table: Table) -> None:
@@ -236,7 +248,7 @@ def _unknown(derived_intervals: Mapping[str, Mapping[int, Intervals]], ledger: L
     ]
     if given_up:
         said.append(
-            f"rows that neither the table nor staging has, of a log that was accepted as ended: "
+            f"rows that the table has no more and that no load brings, of a log that was accepted as ended: "
             f"{', '.join(given_up)}; `orders-platform gaps repair` brings what PostgreSQL still has"
         )
     if derived:

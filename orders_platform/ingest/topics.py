@@ -18,7 +18,8 @@ PARTITIONS = 3
 RETENTION_MILLISECONDS = 7 * 86_400_000
 CREATE_SECONDS = 30.0
 ATTEMPT_SECONDS = 10.0
-_NO_BROKER_YET = MOVING | {KafkaError.INVALID_REPLICATION_FACTOR, KafkaError._TIMED_OUT}
+_UNANSWERED = {KafkaError._TIMED_OUT, KafkaError.REQUEST_TIMED_OUT}
+_NO_BROKER_YET = MOVING | _UNANSWERED | {KafkaError.INVALID_REPLICATION_FACTOR}
 """Answers of a cluster whose broker has just started, or stood still for seconds: asked again for `CREATE_SECONDS`."""
 
 
@@ -58,6 +59,7 @@ def create_topics(settings: Settings, contracts: Iterable[Contract]) -> tuple[st
 
     Raises:
         BrokerUnavailableError: when the broker cannot be reached.
+        TopicMissingError: when it has made one and does not tell of it.
         KafkaException: when it refuses.
     """
     tables = [topic_name(settings, contract) for contract in contracts]
@@ -74,6 +76,7 @@ def create_topics(settings: Settings, contracts: Iterable[Contract]) -> tuple[st
         ),
     ]
     made: list[str] = []
+    unanswered: set[str] = set()
     left = {topic.topic: topic for topic in wanted}
     deadline = time.monotonic() + CREATE_SECONDS
     while left:
@@ -84,6 +87,8 @@ def create_topics(settings: Settings, contracts: Iterable[Contract]) -> tuple[st
                 future.result(timeout=ATTEMPT_SECONDS + 5)
             except KafkaException as error:
                 code = error.args[0].code()
+                if code in _UNANSWERED:
+                    unanswered.add(name)
                 if code in _NO_BROKER_YET and time.monotonic() < deadline:
                     time.sleep(PAUSE_SECONDS)
                     continue
@@ -94,6 +99,8 @@ def create_topics(settings: Settings, contracts: Iterable[Contract]) -> tuple[st
                     ) from error
                 if code != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise
+                if name in unanswered:
+                    made.append(name)
             else:
                 made.append(name)
             del left[name]

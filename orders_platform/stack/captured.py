@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterable
 
 import psycopg
 
+from orders_platform.contracts import Contract, load_contracts
 from orders_platform.ingest.kafka_admin import KafkaAdmin
 from orders_platform.settings import Settings
 from orders_platform.stack.debezium import SLOT, read_slot
@@ -16,20 +18,26 @@ from orders_platform.stack.publication import SIGNAL_TABLE
 POLL_SECONDS = 0.25
 
 
-def wait_until_captured(settings: Settings, seconds: float = 60.0, slot: str = SLOT) -> None:
+def wait_until_captured(
+    settings: Settings, seconds: float = 60.0, slot: str = SLOT, contracts: Iterable[Contract] | None = None
+) -> None:
     """Returns when every commit made before the call can be read from Kafka by readers of committed records.
 
     The replication slot of the connector says so, after the first reading of the tables if that goes on. Debezium
     confirms a position of the WAL once the records up to it are written, and only where there is a record. So one is
     made: a row in the table of signals, taken away again, which Debezium notes in its log.
 
+    Args:
+        contracts: those of the tables that are waited for, if not all of them.
+
     Raises:
         StackError: after `seconds`, or when there is no slot.
+        BrokerUnavailableError, TopicMissingError: what keeps the topics from being looked at.
     """
     until = time.monotonic() + seconds
     while (found := read_slot(settings.postgres, slot)) is None or not found.active:
         if time.monotonic() > until:
-            raise _late(seconds, "does not read its replication slot" if found else "has no replication slot")
+            raise _late(seconds, "reads no changes (or reads the tables first)" if found else "has no replication slot")
         time.sleep(POLL_SECONDS)
     with psycopg.connect(settings.postgres, autocommit=True) as connection:
         (wanted,) = connection.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone() or ("0/0",)
@@ -53,7 +61,7 @@ def wait_until_captured(settings: Settings, seconds: float = 60.0, slot: str = S
             time.sleep(POLL_SECONDS)
     # The broker tells the readers of each partition of a transaction's end after it has told the producer.
     admin = KafkaAdmin(settings)
-    for name in admin.names(f"{settings.topic_prefix}."):
+    for name in [contract.topic(settings.topic_prefix) for contract in contracts or load_contracts()]:
         written = {p: bounds.high_watermark for p, bounds in admin.topic(name).partitions.items()}
         while any(bounds.stable_end < written.get(p, 0) for p, bounds in admin.topic(name).partitions.items()):
             if time.monotonic() > until:

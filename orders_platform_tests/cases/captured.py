@@ -84,7 +84,7 @@ class Capture:
 
     def wait(self) -> None:
         """Until Debezium has captured all that is committed."""
-        wait_until_captured(self.settings, slot=self.slot)
+        wait_until_captured(self.settings, slot=self.slot, contracts=self.contracts.values())
 
     def load(self, *tables: str) -> None:
         """Carries what is captured to silver."""

@@ -15,6 +15,7 @@ from orders_platform.ingest.backlog import unread
 from orders_platform.ingest.bronze import bronze_table
 from orders_platform.ingest.errors import (
     GapError,
+    LedgerError,
     OffsetsResetError,
     PositionFellError,
     RecordsExpiredError,
@@ -279,6 +280,10 @@ def test_a_rebuild_brings_back_from_staging_what_the_table_has_no_more_of_an_end
         with pytest.raises(KeyboardInterrupt):
             rebuild(shop_topic, catalog, contract())
     assert sorted(rows(shop_topic)) == [(0,), (9,)]
+    with monkeypatch.context() as patched:
+        patched.setattr("orders_platform.ingest.ledger_rebuild.load_former", Mock(side_effect=LedgerError("so it is")))
+        (said,) = rebuild(shop_topic, catalog, contract()).unknown
+        assert said == f"what is staged of {former} on {DAY} was not loaded: so it is"
     found = rebuild(shop_topic, catalog, contract())
     assert found.ledger.intervals[former] == {0: Intervals(((0, 4),))}
     assert [each for each in found.unknown if former in each] == []

@@ -48,7 +48,7 @@ def test_a_connector_that_does_not_run_is_an_error_after_the_time(troubled_stack
         assert eventually(lambda: (slot := read_slot(troubled_stack.postgres)) and not slot.active)
         with psycopg.connect(troubled_stack.postgres) as connection:
             connection.execute("UPDATE customers SET region = 'US' WHERE customer_id = 600000")
-        with pytest.raises(StackError, match=r"Debezium does not read its replication slot after 1 s"):
+        with pytest.raises(StackError, match=r"Debezium reads no changes .* after 1 s"):
             wait_until_captured(troubled_stack, seconds=1)
     finally:
         ensure_connector(troubled_stack, load_contracts(), print)
@@ -66,7 +66,7 @@ def test_a_slot_that_is_being_made_is_not_yet_read(troubled_stack: Settings) -> 
         making = pool.submit(reader.execute, "CREATE_REPLICATION_SLOT new TEMPORARY LOGICAL pgoutput")
         assert eventually(lambda: _is_held(troubled_stack, "new"))
         assert read_slot(troubled_stack.postgres, "new") == Slot(usable=True, active=False)
-        with pytest.raises(StackError, match="Debezium does not read its replication slot after 1 s"):
+        with pytest.raises(StackError, match=r"Debezium reads no changes .* after 1 s"):
             wait_until_captured(troubled_stack, seconds=1, slot="new")
         assert not making.done()
 
