@@ -61,7 +61,7 @@ def unread(settings: Settings, catalog: Catalog, contract: Contract) -> Backlog:
     """Every day that has unread offsets, oldest first.
 
     Raises:
-        BrokerUnavailableError: when the broker does not answer a call within `kafka_admin.ANSWER_SECONDS`.
+        BrokerUnavailableError: when the broker takes more than `kafka_admin.ANSWER_SECONDS` for its answers.
         TopicMissingError, LostRecordsError, LedgerError: what stops the topic.
     """
     admin = KafkaAdmin(settings)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -76,17 +77,18 @@ class _LeaderMovingError(BrokerUnavailableError):
 
 
 class KafkaAdmin:
-    """Admin calls against one cluster, each of which ends, one way or the other, within `seconds` (`ANSWER_SECONDS`).
+    """Admin calls against one cluster that end, one way or the other, within `seconds` (`ANSWER_SECONDS`) in all.
 
-    Each has that time for itself: what its caller does between two of them (a ledger read from a slow store) is not
-    the broker's silence.
+    Only the calls take of that time: what is done between two of them (a ledger read from a slow store) is not the
+    broker's silence.
 
     Raises:
-        BrokerUnavailableError: from every method, when its time is over or the broker cannot be reached.
+        BrokerUnavailableError: from every method, when the time is over or the broker cannot be reached.
     """
 
     def __init__(self, settings: Settings, seconds: float | None = None) -> None:
         self._seconds = ANSWER_SECONDS if seconds is None else seconds
+        self._left_seconds = self._seconds
         self._deadline = 0.0
         self._servers = str(settings.kafka_config["bootstrap.servers"])
         self._logged: list[str] = []
@@ -107,7 +109,10 @@ class KafkaAdmin:
         Raises:
             TopicMissingError: naming the topic.
         """
-        self._begin()
+        with self._asking():
+            return self._topic(name)
+
+    def _topic(self, name: str) -> TopicLog:
         described = self._ask(lambda left: self._client.describe_topics(TopicCollection([name]), request_timeout=left))
         cluster = self._call(lambda left: self._client.describe_cluster(request_timeout=left), "describe the cluster")
         try:
@@ -145,9 +150,9 @@ class KafkaAdmin:
 
     def first_at(self, name: str, moments: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Found | None]:
         """For each (partition, milliseconds since 1970): the first committed record at or after it, if there is one."""
-        self._begin()
         wanted = list(dict.fromkeys(moments))
-        return self._while_led(lambda: self._first_at(name, wanted))
+        with self._asking():
+            return self._while_led(lambda: self._first_at(name, wanted))
 
     def _first_at(self, name: str, wanted: list[tuple[int, int]]) -> dict[tuple[int, int], Found | None]:
         asked = []
@@ -167,10 +172,10 @@ class KafkaAdmin:
 
     def refuse_unbounded_timestamps(self, name: str) -> None:
         """Raises `UnboundedTimestampsError` where producers may write timestamps more than a day ahead."""
-        self._begin()
         resource = ConfigResource(ResourceType.TOPIC, name)
-        futures = self._ask(lambda left: self._client.describe_configs([resource], request_timeout=left))
-        config = self._result(futures[resource], f"read the settings of {name}")
+        with self._asking():
+            futures = self._ask(lambda left: self._client.describe_configs([resource], request_timeout=left))
+            config = self._result(futures[resource], f"read the settings of {name}")
         ahead = int(config["message.timestamp.after.max.ms"].value)
         if config["message.timestamp.type"].value != "LogAppendTime" and ahead > DAY_MILLISECONDS:
             raise UnboundedTimestampsError(
@@ -199,8 +204,15 @@ class KafkaAdmin:
             except _LeaderMovingError:
                 time.sleep(PAUSE_SECONDS)
 
-    def _begin(self) -> None:
-        self._deadline = time.monotonic() + self._seconds
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """A call, which takes of the time that all of them have."""
+        began = time.monotonic()
+        self._deadline = began + self._left_seconds
+        try:
+            yield
+        finally:
+            self._left_seconds -= time.monotonic() - began
 
     def _left(self) -> float:
         left = self._deadline - time.monotonic()

@@ -104,7 +104,6 @@ def create_topics(settings: Settings, contracts: Iterable[Contract]) -> tuple[st
             else:
                 made.append(name)
             del left[name]
-    admin = KafkaAdmin(settings)
     for name in made:
-        admin.wait_until_led(name)
+        KafkaAdmin(settings).wait_until_led(name)
     return tuple(made)

@@ -60,7 +60,7 @@ def wait_until_captured(
                 raise _late(seconds, reached)
             time.sleep(POLL_SECONDS)
     # The broker tells the readers of each partition of a transaction's end after it has told the producer.
-    admin = KafkaAdmin(settings)
+    admin = KafkaAdmin(settings, max(1.0, until - time.monotonic()))
     for name in [contract.topic(settings.topic_prefix) for contract in contracts or load_contracts()]:
         written = {p: bounds.high_watermark for p, bounds in admin.topic(name).partitions.items()}
         while any(bounds.stable_end < written.get(p, 0) for p, bounds in admin.topic(name).partitions.items()):

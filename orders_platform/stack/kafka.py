@@ -77,6 +77,8 @@ def broker_config(settings: Settings, data: Path) -> dict[str, str]:
         # A broker that was killed may come back only when the controller has given up its former life.
         "broker.session.timeout.ms": "4000",
         "broker.heartbeat.interval.ms": "1000",
+        # Records that were deleted stay deleted when the broker is killed; by default this is noted once a minute.
+        "log.flush.start.offset.checkpoint.interval.ms": "1000",
         # The log cleaner takes 128 MB of the heap by default.
         "log.cleaner.dedupe.buffer.size": str(8 * 1024 * 1024),
         "num.network.threads": "2",

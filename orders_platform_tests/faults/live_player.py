@@ -256,10 +256,16 @@ class LivePlayer:
         wait_until_captured(self._settings)
         topics = [contract.topic(self._settings.topic_prefix) for contract in self._contracts]
         admin = AdminClient(self._settings.kafka_config)
-        for future in admin.delete_records(
-            [TopicPartition(topic, p, -1) for topic in topics for p in range(3)]
-        ).values():
-            future.result(timeout=30)
+        starts = {
+            place: future.result(timeout=30).low_watermark
+            for place, future in admin.delete_records(
+                [TopicPartition(topic, p, -1) for topic in topics for p in range(3)]
+            ).items()
+        }
+        # A broker that is killed before it has noted that brings the records back.
+        noted = self._settings.home / "kafka" / "data" / "log-start-offset-checkpoint"
+        lines = {f"{place.topic} {place.partition} {start}" for place, start in starts.items() if start}
+        self._wait_for(lambda: lines <= set(noted.read_text(encoding="utf-8").splitlines()))
         self._stops("records are lost", RecordsExpiredError)
         self._accept_gaps()
         for contract in self._contracts:
@@ -308,5 +314,5 @@ class LivePlayer:
         deadline = time.monotonic() + WAIT_SECONDS
         while not condition():
             if time.monotonic() > deadline:
-                raise TimeoutError(f"Connect did not follow within {WAIT_SECONDS:g} s")
+                raise TimeoutError(f"what was waited for did not come within {WAIT_SECONDS:g} s")
             time.sleep(0.05)

@@ -41,7 +41,7 @@ def make_topic(settings: Settings, partitions: int = 3, **config: str) -> str:
 
 def settled(settings: Settings, name: str) -> None:
     """Waits until the outcome of every transaction is in the log: it is written after the producer has its answer."""
-    admin = KafkaAdmin(settings)
+    admin = KafkaAdmin(settings, SECONDS)
     assert eventually(lambda: not any(bounds.open_records for bounds in admin.topic(name).partitions.values()))
 
 

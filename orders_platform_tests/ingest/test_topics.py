@@ -111,6 +111,21 @@ def test_a_broker_that_stood_still_makes_topics_as_before(broker: Settings) -> N
     assert set(KafkaAdmin(settings).topic(topic_name(settings, contract())).partitions) == {0, 1, 2}
 
 
+def test_all_calls_together_have_the_time(shop_topic: Settings, topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that answers each question a little too late holds nobody up for long."""
+
+    class Slow(LeapingClock):
+        def monotonic(self) -> float:
+            self.leapt_seconds += 0.5
+            return super().monotonic()
+
+    monkeypatch.setattr("orders_platform.ingest.kafka_admin.time", Slow())
+    admin = KafkaAdmin(shop_topic, seconds=60.0)
+    admin.topic(topic)
+    with pytest.raises(BrokerUnavailableError, match="did not answer within 60 s"):
+        [admin.topic(topic) for _ in range(60)]
+
+
 def test_producers_that_may_write_any_timestamp_are_refused(broker: Settings) -> None:
     settings = broker.model_copy(update={"topic_prefix": f"t{uuid.uuid4().hex[:8]}"})
     name = make_topic(settings, **{"message.timestamp.after.max.ms": str(400 * 86_400_000)})

@@ -65,7 +65,7 @@ def find_behind(platform: Platform, tables: Collection[str] = ()) -> Behind:
     """Asks Kafka (admin calls, bounded in time) and the catalog, for all tables (or those named) at once.
 
     Raises:
-        BrokerUnavailableError: when the broker does not answer a call within `kafka_admin.ANSWER_SECONDS`.
+        BrokerUnavailableError: when the broker takes more than `kafka_admin.ANSWER_SECONDS` for its answers.
         TopicMissingError: if none of the topics is there. If only some are not, those tables are `stopped`.
     """
     from orders_platform.ingest.errors import IngestError, LedgerError, TopicMissingError
