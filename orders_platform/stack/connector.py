@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections.abc import Mapping
+from contextlib import suppress
 
 import psycopg
+from psycopg import sql
 
 from orders_platform.contracts import Contract
 from orders_platform.settings import Settings
+from orders_platform.stack.complete_snapshot import is_owed, note_asked
 from orders_platform.stack.connect_rest import ConnectRest
 from orders_platform.stack.debezium import (
     CONNECTOR,
@@ -27,6 +31,7 @@ from orders_platform.stack.recovery import PostgresRestoredError, Recovery, deci
 RUNNING_SECONDS = 120.0
 STOPPED_SECONDS = 30.0
 STREAMING_SECONDS = 10.0
+DELIVERED_SECONDS = 30.0
 SECOND_FAILURE_SECONDS = 30.0
 """For that long Connect may still tell of the first failure, unless it has told of a start since."""
 POLL_SECONDS = 0.1
@@ -48,60 +53,82 @@ def ensure_connector(
     publication = autocreate_mode(settings.postgres, contracts)
     before = rest.config(CONNECTOR)
     if before is None:
-        # Stopped at first: only a connector that exists tells its offsets.
-        rest.create_stopped(CONNECTOR, connector_config(settings, contracts, "initial", publication))
+        # Stopped at first: only a connector that exists tells its offsets. Other tables are new to it.
+        known = tuple(contract for contract in contracts if has_delivered(settings, contract))
+        before = connector_config(settings, known, "initial", publication)
+        rest.create_stopped(CONNECTOR, before)
     try:
-        recovery = decide_for(settings, contracts, accept_new_slot=accept_new_slot)
+        recovery = decide_for(settings, accept_new_slot=accept_new_slot)
     except PostgresRestoredError:
         rest.stop(CONNECTOR)
         raise
-    if recovery is Recovery.RESUME:
-        mode = (before or {}).get("snapshot.mode", recovery.snapshot_mode)
-        _apply(rest, before, connector_config(settings, contracts, mode, publication), report)
-    else:
-        report(f"the connector starts with snapshot.mode={recovery.snapshot_mode} ({recovery.value})")
-        config = connector_config(settings, contracts, recovery.snapshot_mode, publication)
-        _start_over(settings, rest, recovery, config)
+    resumes = recovery is Recovery.RESUME
+    mode = before.get("snapshot.mode", recovery.snapshot_mode) if resumes else recovery.snapshot_mode
+    config = connector_config(settings, contracts, mode, publication)
+    empty = _empty_tables(settings, contracts) if recovery.reads_all_tables else set()
+    if not resumes:
+        report(f"the connector starts with snapshot.mode={mode} ({recovery.value})")
+    elif changed := sorted(name for name in {*before, *config} if before.get(name) != config.get(name)):
+        report(f"the connector's configuration has changed: {', '.join(changed)}")
+    if not resumes or before != config:
+        if recovery.reads_all_tables:
+            note_asked(settings)  # first: what is cut short here, or later, is begun again
+        # Stopped in between: otherwise the task of before goes on for a while, and looks like the new one.
+        _stop(rest)
+        if not resumes and rest.offsets(CONNECTOR):
+            rest.delete_offsets(CONNECTOR)
+        if recovery.reads_all_tables:
+            _drop_slot(settings.postgres)
+        else:
+            # Before they are in the configuration: who is cut short in between asks for them again.
+            _read_new_tables(settings, before, contracts, report)
+        rest.put_config(CONNECTOR, config)
+        rest.resume(CONNECTOR)
+    elif (status := rest.status(CONNECTOR)) is not None and status.state in ("STOPPED", "PAUSED"):
+        rest.resume(CONNECTOR)
     _wait_until_running(rest, report)
-    _wait_until_streaming(settings)
+    if _streams(settings) and recovery.reads_all_tables:
+        _refuse_passed_over(settings)
     publish_generated_columns(settings.postgres)
-    if recovery is Recovery.RESUME and before is not None:
-        _read_new_tables(settings, before, contracts, report)
+    if recovery.reads_all_tables:
+        empty |= _empty_tables(settings, contracts)
+    for table in sorted(empty):
+        report(
+            f"{table} is empty in PostgreSQL, and a snapshot does not tell: what is loaded of it stays until "
+            f"`orders-platform gaps repair {table}`"
+        )
     return recovery
 
 
-def decide_for(settings: Settings, contracts: tuple[Contract, ...], *, accept_new_slot: bool = False) -> Recovery:
+def decide_for(settings: Settings, *, accept_new_slot: bool = False) -> Recovery:
     """The decision for this stack as it is now. Raises `SlotLostError`, `PostgresRestoredError`, `StackError`."""
-    read = [int(entry["offset"].get("lsn") or 0) for entry in ConnectRest(settings).offsets(CONNECTOR)]
-    offsets = bool(read)
+    offsets = [entry["offset"] for entry in ConnectRest(settings).offsets(CONNECTOR) if entry["offset"].get("lsn")]
     found = read_slot(settings.postgres)
     slot = found is not None and found.usable
-    delivered = slot and not offsets and has_delivered(settings, contracts)
-    restored = offsets and max(read) > end_of_log(settings.postgres)
-    return decide(offsets=offsets, slot=slot, delivered=delivered, restored=restored, accept_new_slot=accept_new_slot)
+    return decide(
+        offsets=bool(offsets),
+        slot=slot,
+        owed=is_owed(settings) if slot else None,
+        reading=any("snapshot" in each for each in offsets),
+        restored=any(int(each["lsn"]) > end_of_log(settings.postgres) for each in offsets),
+        accept_new_slot=accept_new_slot,
+    )
 
 
-def _apply(rest: ConnectRest, before: dict[str, str] | None, config: dict[str, str], report: Report) -> None:
-    status = rest.status(CONNECTOR)
-    if before is not None and before != config:
-        changed = sorted(name for name in {*before, *config} if before.get(name) != config.get(name))
-        report(f"the connector's configuration has changed: {', '.join(changed)}")
-        # Stopped in between: otherwise the task of before goes on for a while, and looks like the new one.
-        _stop(rest)
-        rest.put_config(CONNECTOR, config)
-        rest.resume(CONNECTOR)
-    elif status is not None and status.state in ("STOPPED", "PAUSED"):
-        rest.resume(CONNECTOR)
-
-
-def _start_over(settings: Settings, rest: ConnectRest, recovery: Recovery, config: dict[str, str]) -> None:
-    _stop(rest)
-    if rest.offsets(CONNECTOR):
-        rest.delete_offsets(CONNECTOR)
-    if recovery is not Recovery.STREAM_WHAT_IS_UNCONFIRMED:
-        _drop_slot(settings.postgres)
-    rest.put_config(CONNECTOR, config)
-    rest.resume(CONNECTOR)
+def _empty_tables(settings: Settings, contracts: tuple[Contract, ...]) -> set[str]:
+    """Tables without rows in PostgreSQL of which something was delivered before: a snapshot does not tell of them."""
+    found = set()
+    errors = psycopg.errors
+    passing = (errors.UndefinedTable, errors.InsufficientPrivilege, errors.LockNotAvailable)
+    with psycopg.connect(settings.postgres, autocommit=True, connect_timeout=10) as connection:
+        connection.execute("SET lock_timeout = '2s'")
+        for contract in contracts:
+            query = sql.SQL("SELECT FROM {} LIMIT 1").format(sql.Identifier(contract.schema, contract.source_table))
+            # Debezium itself says what it may not read.
+            with suppress(*passing):
+                if connection.execute(query).fetchone() is None and has_delivered(settings, contract):
+                    found.add(contract.table)
+    return found
 
 
 def _stop(rest: ConnectRest) -> None:
@@ -139,8 +166,8 @@ def _wait_until_running(rest: ConnectRest, report: Report) -> None:
     raise StackError(f"Debezium's connector does not run after {RUNNING_SECONDS:g} s ({seen}): see Kafka Connect's log")
 
 
-def _wait_until_streaming(settings: Settings) -> None:
-    """Until the slot is read from; not for ever: an initial snapshot of a large shop comes first, and takes its time.
+def _streams(settings: Settings) -> bool:
+    """Waits until the slot is read from; not for ever: a complete snapshot of a large shop comes first.
 
     After a crash Connect repeats what it knew before until its tasks have started: RUNNING alone proves nothing.
     """
@@ -148,7 +175,20 @@ def _wait_until_streaming(settings: Settings) -> None:
     while time.monotonic() < deadline:
         slot = read_slot(settings.postgres)
         if slot is not None and slot.active:
-            return
+            return True
+        time.sleep(POLL_SECONDS)
+    return False
+
+
+def _refuse_passed_over(settings: Settings) -> None:
+    """Raises `StackError` if the connector streams changes and has not delivered the snapshot that comes first."""
+    deadline = time.monotonic() + DELIVERED_SECONDS
+    while is_owed(settings):
+        if time.monotonic() >= deadline:
+            raise StackError(
+                "Debezium broke off before it had read the tables, and then passed over that: see the log of Kafka "
+                "Connect for why, mend it, and run `orders-platform up` again, which begins anew"
+            )
         time.sleep(POLL_SECONDS)
 
 
@@ -170,7 +210,7 @@ def _drop_slot(dsn: str) -> None:
 
 
 def _read_new_tables(
-    settings: Settings, before: dict[str, str], contracts: tuple[Contract, ...], report: Report
+    settings: Settings, before: Mapping[str, str], contracts: tuple[Contract, ...], report: Report
 ) -> None:
     known = set(before.get("table.include.list", "").split(","))
     new = [name for contract in contracts if (name := table_pattern(contract)) not in known]

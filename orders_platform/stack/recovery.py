@@ -1,10 +1,11 @@
 """Where the connector goes on, from what is left of its two marks: Connect's source offsets and PostgreSQL's slot.
 
-| offsets | slot | records delivered | what is right |
+| offsets | slot | its complete snapshot | what is right |
 |---|---|---|---|
-| there | there | | go on |
-| – | there | some | `no_data`: the slot streams all that was not confirmed; a snapshot would be ordered wrongly |
-| – | there | none | a first start that was cut short: the slot is dropped, and the first start repeated |
+| there | there | delivered, or under way | go on |
+| there | there | passed over | the slot is dropped, and the first start repeated |
+| – | there | delivered | `no_data`: the slot streams all that was not confirmed; a snapshot would be ordered wrongly |
+| – | there | not delivered | a first start that was cut short: the slot is dropped, and the first start repeated |
 | – | – | | a new slot and an initial snapshot |
 | there | – | | changes between are lost: stop and say so; a new slot only when the operator has accepted that |
 | too far | | | beyond the end of PostgreSQL's log, which was restored: the same; what comes would be left out |
@@ -45,22 +46,39 @@ class Recovery(Enum):
     NEW_SLOT_ACCEPTED = "new slot"
 
     @property
+    def reads_all_tables(self) -> bool:
+        """Whether it begins with a new slot and a complete snapshot."""
+        return self not in (Recovery.RESUME, Recovery.STREAM_WHAT_IS_UNCONFIRMED)
+
+    @property
     def snapshot_mode(self) -> str:
         """Debezium's `snapshot.mode` for it."""
         return "no_data" if self is Recovery.STREAM_WHAT_IS_UNCONFIRMED else "initial"
 
 
 def decide(
-    *, offsets: bool, slot: bool, delivered: bool, restored: bool = False, accept_new_slot: bool = False
+    *,
+    offsets: bool,
+    slot: bool,
+    owed: bool | None,
+    reading: bool = False,
+    restored: bool = False,
+    accept_new_slot: bool = False,
 ) -> Recovery:
-    """What to do. `restored`: the offsets lie beyond the end of PostgreSQL's log.
+    """What to do.
+
+    Args:
+        offsets: whether there are some with a position.
+        owed: the complete snapshot was asked for and not delivered; None where nobody knows.
+        reading: the offsets are those of a snapshot that is under way.
+        restored: they lie beyond the end of PostgreSQL's log.
 
     Raises:
         SlotLostError: if only the offsets are there and the loss has not been accepted.
         PostgresRestoredError: if they are not of the log that there is now, and that has not been accepted.
     """
     if offsets and slot and not restored:
-        return Recovery.RESUME
+        return Recovery.FIRST_START_AGAIN if owed and not reading else Recovery.RESUME
     if offsets:
         if accept_new_slot:
             return Recovery.NEW_SLOT_ACCEPTED
@@ -80,11 +98,11 @@ def decide(
         )
     if not slot:
         return Recovery.FIRST_START
-    return Recovery.STREAM_WHAT_IS_UNCONFIRMED if delivered else Recovery.FIRST_START_AGAIN
+    return Recovery.STREAM_WHAT_IS_UNCONFIRMED if owed is False else Recovery.FIRST_START_AGAIN
 
 
-def has_delivered(settings: Settings, contracts: tuple[Contract, ...]) -> bool:
-    """Whether any committed record is, or was, in a topic of the contracts.
+def has_delivered(settings: Settings, contract: Contract) -> bool:
+    """Whether any committed record is, or was, in the topic of a contract.
 
     Aborted transactions leave offsets but no records, so the log's end alone does not tell.
 
@@ -102,7 +120,7 @@ def has_delivered(settings: Settings, contracts: tuple[Contract, ...]) -> bool:
         }
     )
     try:
-        return any(_holds_records(consumer, topic_name(settings, contract)) for contract in contracts)
+        return _holds_records(consumer, topic_name(settings, contract))
     except KafkaException as error:
         raise StackError(f"the topics cannot be read: {error.args[0].str()}; is the broker well?") from error
     finally:

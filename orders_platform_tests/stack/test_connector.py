@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from unittest.mock import Mock
 
 import psycopg
 import pytest
@@ -17,6 +18,7 @@ from orders_platform.settings import Settings
 from orders_platform.stack.connect_rest import ConnectRefusedError, ConnectRest
 from orders_platform.stack.connector import ensure_connector, request_snapshot
 from orders_platform.stack.debezium import CONNECTOR, SLOT, connector_config, read_slot
+from orders_platform.stack.errors import StackError
 from orders_platform.stack.part import UnhealthyError
 from orders_platform.stack.recovery import PostgresRestoredError, Recovery, SlotLostError
 from orders_platform_tests.stack.topic_records import Record, records
@@ -118,6 +120,75 @@ def test_without_offsets_and_slot_all_tables_are_read_anew(troubled_stack: Setti
     assert _of(_wait_for(troubled_stack, meanwhile), meanwhile) == ["r"]
 
 
+def test_a_snapshot_that_debezium_passes_over_is_noticed_and_begun_again(
+    troubled_stack: Settings, stopped: ConnectRest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It broke off right behind the notification of its start: Debezium takes the offset of that for a completed one.
+
+    Slot and offsets look as if it had come far then, and the topics have records of a former life.
+    """
+    meanwhile = _insert(troubled_stack)
+    stopped.delete_offsets(CONNECTOR)
+    _execute(troubled_stack, f"SELECT pg_drop_replication_slot('{SLOT}')")
+    put_config = ConnectRest.put_config
+
+    def broken_off(rest: ConnectRest, connector: str, config: dict[str, str]) -> None:
+        put_config(rest, connector, config)
+        _execute(troubled_stack, f"SELECT pg_create_logical_replication_slot('{SLOT}', 'pgoutput')")
+        offset = {"partition": {"server": troubled_stack.topic_prefix}, "offset": {"ts_usec": 0}}
+        rest._call("PATCH", f"/connectors/{CONNECTOR}/offsets", {"offsets": [offset]})
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ConnectRest, "put_config", broken_off)
+        patched.setattr("orders_platform.stack.connector.STREAMING_SECONDS", 120.0)
+        patched.setattr("orders_platform.stack.connector.DELIVERED_SECONDS", 2.0)
+        with pytest.raises(StackError, match="passed over that"):
+            ensure_connector(troubled_stack, CONTRACTS, print)
+    later = _insert(troubled_stack)
+    assert _of(_wait_for(troubled_stack, later), later) == ["c"]
+    assert stopped.offsets(CONNECTOR)[0]["offset"]["lsn"]
+    assert ensure_connector(troubled_stack, CONTRACTS, print) is Recovery.FIRST_START_AGAIN
+    assert _of(_wait_for(troubled_stack, meanwhile), meanwhile) == ["r"]
+
+
+@pytest.mark.parametrize("cut", ["put_config", "resume"])
+def test_a_first_start_that_was_cut_short_is_begun_again(
+    troubled_stack: Settings, stopped: ConnectRest, monkeypatch: pytest.MonkeyPatch, cut: str
+) -> None:
+    """A slot without offsets would do as after lost offsets, but brings nothing from before it was made."""
+    meanwhile = _insert(troubled_stack)
+    stopped.delete_offsets(CONNECTOR)
+    _execute(troubled_stack, f"SELECT pg_drop_replication_slot('{SLOT}')")
+    with monkeypatch.context() as patched:
+        patched.setattr(ConnectRest, cut, Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            ensure_connector(troubled_stack, CONTRACTS, print)
+    # What Debezium does first, and then it was killed.
+    _execute(troubled_stack, f"SELECT pg_create_logical_replication_slot('{SLOT}', 'pgoutput')")
+    assert ensure_connector(troubled_stack, CONTRACTS, print) is Recovery.FIRST_START_AGAIN
+    assert _of(_wait_for(troubled_stack, meanwhile), meanwhile) == ["r"]
+
+
+def test_a_table_that_a_snapshot_cannot_tell_of_is_named(troubled_stack: Settings, stopped: ConnectRest) -> None:
+    """All of its rows were deleted while there was no slot: an empty table has no row that says so."""
+    product = next(_numbers)
+    _execute(
+        troubled_stack,
+        f"INSERT INTO products VALUES ({product}, 's', 'n', 'd', 'c', 12.30, true, now(), now())",
+        f"INSERT INTO inventory VALUES (1, {product}, 1, now())",
+    )
+    said: list[str] = []
+    ensure_connector(troubled_stack, CONTRACTS, said.append)
+    records(troubled_stack, "inventory", bool)
+    assert [each for each in said if "is empty" in each] == []
+    stopped.stop(CONNECTOR)
+    assert eventually(lambda: (slot := read_slot(troubled_stack.postgres)) and not slot.active)
+    _execute(troubled_stack, f"SELECT pg_drop_replication_slot('{SLOT}')", "DELETE FROM inventory")
+    ensure_connector(troubled_stack, CONTRACTS, said.append, accept_new_slot=True)
+    (empty,) = (each for each in said if "is empty" in each)
+    assert "gaps repair inventory" in empty
+
+
 def test_a_changed_configuration_is_applied_and_the_same_one_changes_nothing(troubled_stack: Settings) -> None:
     rest = ConnectRest(troubled_stack)
     said: list[str] = []
@@ -152,6 +223,34 @@ def test_a_table_whose_contract_is_new_is_read_once(troubled_stack: Settings) ->
     finally:
         ensure_connector(troubled_stack, CONTRACTS, print)
         _execute(troubled_stack, "DROP TABLE public.returns")
+
+
+@pytest.mark.parametrize("cut", ["put_config", "resume", "connector deleted"])
+def test_a_table_whose_contract_is_new_is_read_also_by_the_second_attempt(
+    troubled_stack: Settings, stopped: ConnectRest, monkeypatch: pytest.MonkeyPatch, cut: str
+) -> None:
+    table = cut.replace(" ", "_")
+    _execute(
+        troubled_stack,
+        f"CREATE TABLE public.{table} (customer_id bigint PRIMARY KEY, reason text)",
+        f"INSERT INTO public.{table} VALUES (1, 'too small')",
+    )
+    contracts = (*CONTRACTS, replace(CONTRACTS[0], table=table))
+    create_topics(troubled_stack, contracts)
+    try:
+        if cut == "connector deleted":
+            stopped._call("DELETE", f"/connectors/{CONNECTOR}")
+            assert eventually(lambda: stopped.config(CONNECTOR) is None)
+        else:
+            with monkeypatch.context() as patched:
+                patched.setattr(ConnectRest, cut, Mock(side_effect=KeyboardInterrupt))
+                with pytest.raises(KeyboardInterrupt):
+                    ensure_connector(troubled_stack, contracts, print)
+        assert ensure_connector(troubled_stack, contracts, print) is Recovery.RESUME
+        assert set(_of(records(troubled_stack, table, lambda found: bool(_of(found, 1))), 1)) == {"r"}
+    finally:
+        ensure_connector(troubled_stack, CONTRACTS, print)
+        _execute(troubled_stack, f"DROP TABLE public.{table}")
 
 
 def test_rows_can_be_read_anew_by_a_signal(troubled_stack: Settings) -> None:

@@ -21,7 +21,11 @@ from orders_platform.lake.catalog import open_catalog
 from orders_platform.lake.duckdb_engine import connect, scan_sql
 from orders_platform.settings import Settings
 from orders_platform.stack import wait_until_captured
+from orders_platform.stack.connect_rest import ConnectRest
+from orders_platform.stack.connector import ensure_connector
+from orders_platform.stack.debezium import CONNECTOR, SLOT, read_slot
 from orders_platform_tests.ingest.broker_admin import delete_before
+from orders_platform_tests.waiting import eventually
 
 FIRST = 7_000_000_000
 INSERT = (
@@ -124,6 +128,36 @@ def test_lost_changes_come_back_and_lost_deletes_too(lake: Settings, customers: 
     assert (again.rows_removed, again.left) == (0, 0)
     assert in_silver(lake, catalog) == in_postgres(lake)
     assert Ledger.of_table(catalog, "bronze.customers").accepted == known
+
+
+def test_a_repair_empties_what_a_snapshot_could_not(lake: Settings) -> None:
+    """A complete snapshot removes what it did not see with the last row of a table; an empty table has none."""
+    catalog, (inventory,) = open_catalog(lake), (each for each in load_contracts() if each.table == "inventory")
+    left = lambda: rows_left(lake, catalog)  # noqa: E731
+    shop(
+        lake,
+        f"INSERT INTO products VALUES ({FIRST}, 's', 'n', 'd', 'c', 12.30, true, now(), now())",
+        f"INSERT INTO inventory VALUES (1, {FIRST}, 1, now())",
+    )
+    wait_until_captured(lake)
+    load(lake, ["inventory"])
+    assert left() > 0
+    rest = ConnectRest(lake)
+    rest.stop(CONNECTOR)
+    assert eventually(lambda: (slot := read_slot(lake.postgres)) and not slot.active)
+    shop(lake, f"SELECT pg_drop_replication_slot('{SLOT}')", "DELETE FROM inventory")
+    ensure_connector(lake, load_contracts(), print, accept_new_slot=True)
+    wait_until_captured(lake)
+    load(lake, ["inventory"])
+    assert left() > 0, "the snapshot tells now: nobody needs to be told to repair it"
+    assert repair(lake, inventory, "ann", print, seconds=60).left == 0
+    assert left() == 0
+
+
+def rows_left(settings: Settings, catalog: Catalog) -> int:
+    with connect(settings) as con:
+        rows = scan_sql(catalog.load_table("silver.inventory"))
+        return int(con.execute(f"SELECT count(*) FROM {rows} WHERE NOT _deleted").fetchall()[0][0])
 
 
 def _days(settings: Settings, catalog: Catalog, contract: Contract) -> list[object]:
