@@ -57,19 +57,19 @@ class Backlog:
         return min((each.oldest for each in self.days.values() if each.oldest), default=None)
 
 
-def unread(settings: Settings, catalog: Catalog, contract: Contract) -> Backlog:
+def unread(settings: Settings, catalog: Catalog, contract: Contract, seconds: float | None = None) -> Backlog:
     """Every day that has unread offsets, oldest first.
 
     Raises:
-        BrokerUnavailableError: when the broker takes more than `kafka_admin.ANSWER_SECONDS` for its answers.
+        BrokerUnavailableError: when the broker takes more than `seconds` (`ANSWER_SECONDS`) for its answers.
         TopicMissingError, LostRecordsError, LedgerError: what stops the topic.
     """
-    admin = KafkaAdmin(settings)
+    admin = KafkaAdmin(settings, seconds)
     ledger = Ledger.of_table(catalog, contract.bronze_table)
     log = ledger.known(admin.topic(contract.topic(settings.topic_prefix)))
     admin.refuse_unbounded_timestamps(log.name)
-    refuse_another_log(log, ledger)
     place = storage(settings)
+    refuse_another_log(log, ledger, place)
     origins = TopicMemory(place, log.name, log.topic_id).origins(log)
     only_staged: dict[date, tuple[OffsetRange, ...]] = {}
     if gone := gone_from_log(log, ledger, origins):

@@ -221,7 +221,7 @@ class _Load:
             return ledger, self._former, cover_of_former(self.place, self._former, ledger, self.day)
         admin = KafkaAdmin(self.settings)
         log = ledger.known(admin.topic(self.contract.topic(self.settings.topic_prefix)))
-        refuse_another_log(log, ledger)
+        refuse_another_log(log, ledger, self.place)
         memory = TopicMemory(self.place, log.name, log.topic_id)
         return ledger, log, cover_day(self.settings, self.place, memory, log, admin, ledger, self.day)
 
@@ -337,7 +337,7 @@ def _places_before(ledger: Ledger, log: TopicLog, slices: Sequence[Slice]) -> di
     firsts: dict[int, int] = {}
     for each in slices:
         firsts[each.range.partition] = min(each.range.first, firsts.get(each.range.partition, each.range.first))
-    known = ledger.positions.get(log.topic_id, {})
+    known = ledger.places(log.topic_id)
     return {p: known[p] for p, first in firsts.items() if p in known and first >= known[p].next}
 
 

@@ -74,8 +74,9 @@ def accept(settings: Settings, catalog: Catalog, contract: Contract, name: str, 
         if known := next((each for each in ledger.accepted if each.gap.is_named_by(name)), None):
             return known
         gap = _found(settings, catalog, contract, name)
+        decision = AcceptedGap(gap, reason.strip(), by, datetime.now(UTC))
         try:
-            return _accept(settings, catalog, contract, AcceptedGap(gap, reason.strip(), by, datetime.now(UTC)))
+            return _accept(settings, catalog, contract, decision, ledger.accepted)
         except (ConflictError, CommitUnknownError) as error:
             failure = error
     raise CommitRefusedError(
@@ -99,8 +100,14 @@ def _found(settings: Settings, catalog: Catalog, contract: Contract, name: str) 
     return stops.gap
 
 
-def _accept(settings: Settings, catalog: Catalog, contract: Contract, decision: AcceptedGap) -> AcceptedGap:
-    """Commits the decision. Raises `ConflictError`, `CommitUnknownError`."""
+def _accept(
+    settings: Settings,
+    catalog: Catalog,
+    contract: Contract,
+    decision: AcceptedGap,
+    judged_after: tuple[AcceptedGap, ...],
+) -> AcceptedGap:
+    """Commits the decision, which was judged after those. Raises `ConflictError`, `CommitUnknownError`."""
     gap = decision.gap
     log, place = _topic(settings, contract), storage(settings)
     if gap.kind.closes:
@@ -109,6 +116,8 @@ def _accept(settings: Settings, catalog: Catalog, contract: Contract, decision: 
             load_former(settings, catalog, contract, day, former, place)
     table = bronze_table(catalog, contract)
     ledger = Ledger.read(table)
+    if ledger.accepted != judged_after:
+        raise ConflictError(f"{contract.bronze_table}: something else was accepted meanwhile")
     if gap.kind.closes:
         decision = replace(decision, continues_as=_free_id(log, ledger, gap.log_id))
         _remember_origins(place, log, decision)

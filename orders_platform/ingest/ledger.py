@@ -147,6 +147,14 @@ class Ledger:
                 done = done.union(self.done(gap.log_id, partition).intersect(kept))
         return done
 
+    def places(self, topic_id: str) -> dict[int, Place]:
+        """Where the partitions of a log stand; a new topic goes on where the one stood that it has replaced."""
+        found = dict(self.positions.get(topic_id, {}))
+        for each in self.accepted:
+            if each.continues_as == topic_id and each.gap.kind is GapKind.REPLACED:
+                found = {p: replace(at, next=0) for p, at in self.places(each.gap.log_id).items()} | found
+        return found
+
     @property
     def closed(self) -> frozenset[str]:
         """Ids of logs of which nothing will be read any more."""

@@ -13,25 +13,32 @@ from orders_platform.ingest.gaps import END, Gap, GapKind, describe
 from orders_platform.ingest.kafka_admin import TopicLog
 from orders_platform.ingest.ledger import Ledger
 from orders_platform.ingest.offsets import Intervals, flatten
+from orders_platform.ingest.staging_files import Storage
 
 
-def refuse_another_log(log: TopicLog, ledger: Ledger) -> None:
-    """Stops a load from a log that is not the one whose offsets the ledger holds.
+def refuse_another_log(log: TopicLog, ledger: Ledger, place: Storage) -> None:
+    """Stops a load from a log that is not the one whose offsets the ledger holds, or that was seen before it.
 
     Args:
         log: with the id under which the ledger knows it.
+        place: where staged files lie, with what is remembered of each log that was seen.
 
     Raises:
-        TopicRecreatedError: if bronze holds records of the topic under another id, or of another cluster.
+        TopicRecreatedError: if bronze holds records of the topic under another id, or of another cluster, or if it was
+            seen under another id and nothing of this one is loaded yet.
         OffsetsResetError: if the log ends before offsets that bronze holds.
     """
-    others = sorted(set(ledger.intervals) - ledger.closed - {log.topic_id})
+    seen = {*ledger.intervals, *(each.continues_as for each in ledger.accepted if each.continues_as)}
+    if log.topic_id not in ledger.intervals:
+        seen.update(place.folders(log.name))
+    others = sorted(seen - ledger.closed - {log.topic_id})
     if others:
         former = others[0]
+        loaded = f"loaded up to {_ends(ledger, former)}" if former in ledger.intervals else "never loaded"
         raise TopicRecreatedError(
-            f"topic {log.name} has id {log.topic_id}, but what was loaded so far came from id {former} (up to "
-            f"{_ends(ledger, former)}): it was deleted and made again, or belongs to another cluster. "
-            f"Records of the former topic behind those offsets may be lost; nothing of the new one was loaded",
+            f"topic {log.name} has id {log.topic_id}, but so far it had id {former} ({loaded}): it was deleted and "
+            f"made again, or belongs to another cluster. Records of the former topic behind what is loaded or staged "
+            f"may be lost; nothing of the new one was loaded",
             _replaced(log, ledger, former),
         )
     cluster = ledger.clusters.get(log.topic_id, log.cluster_id)
@@ -92,8 +99,9 @@ def gone_from_log(log: TopicLog, ledger: Ledger, origins: Mapping[int, int]) -> 
 def _replaced(log: TopicLog, ledger: Ledger, former: str) -> Gap:
     """All that was not loaded of a log that is gone. What is staged of it is loaded before it is closed."""
     ranges = []
-    for partition in sorted(ledger.intervals.get(former, {})):
-        rest = Intervals(((ledger.of(former, partition).first, END),)).subtract(ledger.done(former, partition))
+    for partition in sorted(ledger.intervals.get(former) or log.partitions):
+        held = ledger.of(former, partition)
+        rest = Intervals(((held.first if held else 0, END),)).subtract(ledger.done(former, partition))
         ranges += [(partition, each.first, each.next) for each in rest.ranges(partition)]
     return Gap(GapKind.REPLACED, former, tuple(ranges), log.topic_id.partition("~")[0], log.cluster_id)
 

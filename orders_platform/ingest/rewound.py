@@ -68,7 +68,10 @@ def refuse_rewound(
 
 
 def _before(con: duckdb.DuckDBPyConnection, table: Table, log: TopicLog, first: Fall) -> dict[int, int]:
-    """The first offsets of the new history that were appended before the first fall, by partition."""
+    """The first offsets of the new history that were appended before the first fall, by partition.
+
+    Where nothing was loaded before it, the log itself began with it.
+    """
     (last,) = con.execute(
         f"SELECT max(_kafka_ts) FROM {HISTORY} WHERE _kafka_partition = ? AND _kafka_offset < ?",
         [first.partition, first.offset],
@@ -80,7 +83,7 @@ def _before(con: duckdb.DuckDBPyConnection, table: Table, log: TopicLog, first: 
         ).fetchall()[0]
     rows = con.execute(
         f"SELECT _kafka_partition, min(_kafka_offset) FROM {HISTORY} "
-        f"WHERE _kafka_ts >= ? AND _kafka_ts <= ? AND _commit_pos <= ? GROUP BY 1",
+        f"WHERE coalesce(_kafka_ts >= ?, true) AND _kafka_ts <= ? AND _commit_pos <= ? GROUP BY 1",
         [last, first.timestamp, first.position],
     ).fetchall()
     return dict(rows)

@@ -11,6 +11,7 @@ from pyiceberg.catalog import Catalog
 from orders_platform.contracts import Contract
 from orders_platform.ingest.boundaries import TopicMemory
 from orders_platform.ingest.consumer import RangeReader
+from orders_platform.ingest.errors import TopicRecreatedError
 from orders_platform.ingest.kafka_admin import KafkaAdmin, TopicLog
 from orders_platform.ingest.ledger import Ledger
 from orders_platform.ingest.log_guard import refuse_another_log, refuse_truncated
@@ -55,9 +56,9 @@ def stage_day(
     ledger = Ledger.of_table(catalog or open_catalog(settings), contract.bronze_table)
     admin = KafkaAdmin(settings)
     log = ledger.known(admin.topic(contract.topic(settings.topic_prefix)))
-    refuse_another_log(log, ledger)
-    admin.refuse_unbounded_timestamps(log.name)
     place = place or storage(settings)
+    refuse_another_log(log, ledger, place)
+    admin.refuse_unbounded_timestamps(log.name)
     window = window_of(admin, log, TopicMemory(place, log.name, log.topic_id), day)
     staged = by_partition(file.range for file in staged_files(place, log.name, log.topic_id, day))
     refuse_truncated(log, staged, "staging holds")
@@ -78,6 +79,7 @@ def stage_ranges(
 
     Raises:
         RecordsExpiredError: if the log has lost the start of a range.
+        TopicRecreatedError: if the topic was made anew meanwhile (this process may have stood still for long).
         BrokerUnavailableError: if the broker does not answer; files staged before that stay.
     """
     wanted = [each for each in ranges if each.offsets]
@@ -89,8 +91,19 @@ def stage_ranges(
     with RangeReader(settings, log.name) as reader:
         for each in wanted:
             for chunk in reader.read(each):
+                _refuse_replaced(settings, log)
                 file = StagedFile(log.name, log.topic_id, day, chunk.range)
                 size += write(place, file, chunk.records)
                 records += chunk.records.num_rows
                 files.append(file.name)
     return StagingResult(day, log.topic_id, tuple(wanted), records, size, tuple(files))
+
+
+def _refuse_replaced(settings: Settings, log: TopicLog) -> None:
+    """What was read belongs to the log if the topic still is the one that was described before: ids never come back."""
+    now = KafkaAdmin(settings).topic(log.name)
+    if (now.topic_id, now.cluster_id) != (log.topic_id.partition("~")[0], log.cluster_id):
+        raise TopicRecreatedError(
+            f"topic {log.name} was made anew while it was read (id {log.topic_id} then, {now.topic_id} now): what was "
+            f"read last was not staged, as it may be of either. Run it again"
+        )

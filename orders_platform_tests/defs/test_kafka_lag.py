@@ -168,7 +168,7 @@ def test_a_broker_that_is_down_is_a_skipped_tick_for_all_tables_together(
         together.wait(60)
         return topic(admin, name)
 
-    monkeypatch.setattr("orders_platform.ingest.kafka_admin.ANSWER_SECONDS", 1.5)
+    monkeypatch.setattr("orders_platform.defs.automation.kafka_lag.BROKER_SECONDS", 1.5)
     monkeypatch.setattr(KafkaAdmin, "topic", asked)
     assert len(Platform(settings).contracts) == 5
     skipped = tick(instance, settings)

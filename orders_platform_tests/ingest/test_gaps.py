@@ -7,11 +7,13 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
 from pyiceberg.catalog import Catalog
 
+from orders_platform.ingest import gap_acceptance
 from orders_platform.ingest.backlog import unread
 from orders_platform.ingest.bronze import bronze_table
 from orders_platform.ingest.errors import (
@@ -23,7 +25,7 @@ from orders_platform.ingest.errors import (
     TopicRecreatedError,
 )
 from orders_platform.ingest.gap_acceptance import NoSuchGapError, accept, open_gap
-from orders_platform.ingest.gaps import END, GapKind
+from orders_platform.ingest.gaps import END, Gap, GapKind
 from orders_platform.ingest.ledger import Ledger
 from orders_platform.ingest.ledger_check import check_bronze
 from orders_platform.ingest.ledger_rebuild import NotNeededError, rebuild
@@ -171,6 +173,83 @@ def test_a_log_cut_back_goes_on_under_an_id_of_its_own_and_keeps_what_was_not_cu
         *((i, topic_id, i // 2) for i in range(4)),
         (9, f"{topic_id}~1", 2), (10, f"{topic_id}~1", 3), (11, f"{topic_id}~1", 2),
     ]  # fmt: skip
+    assert_sound(shop_topic, catalog, DAY)
+
+
+@pytest.mark.parametrize("staged", [True, False], ids=["staged", "seen"])
+def test_a_topic_that_is_made_anew_before_its_first_load_is_noticed(
+    shop_topic: Settings, topic: str, catalog: Catalog, staged: bool
+) -> None:
+    produce(shop_topic, topic, [change(i, i, at=moment(DAY)) for i in range(3)])
+    if staged:
+        stage_day(shop_topic, contract(), DAY)
+    else:
+        unread(shop_topic, catalog, contract())
+    drop_topic(shop_topic, topic)
+    make_topic(shop_topic)
+    produce(shop_topic, topic, [change(9, 9, at=moment(DAY))])
+    name = stopped(shop_topic, catalog, TopicRecreatedError)
+    let(shop_topic, catalog, name)
+    ingest(shop_topic, DAY)
+    assert sorted(rows(shop_topic)) == [*((i,) for i in range(3) if staged), (9,)]
+    assert_sound(shop_topic, catalog, DAY)
+    # What goes on as the accepted topic was never loaded when it is replaced in its turn.
+    drop_topic(shop_topic, topic)
+    make_topic(shop_topic)
+    let(shop_topic, catalog, stopped(shop_topic, catalog, TopicRecreatedError))
+    drop_topic(shop_topic, topic)
+    make_topic(shop_topic)
+    shutil.rmtree(Path(shop_topic.staging))
+    stopped(shop_topic, catalog, TopicRecreatedError)
+
+
+def test_a_new_topic_of_a_restored_database_begins_an_epoch_once_both_are_accepted(
+    shop_topic: Settings, topic: str, catalog: Catalog
+) -> None:
+    """Its changes lie below what the former topic brought, and would lose to it."""
+    placed = [change(i, 900 + i, partition=i, at=moment(DAY)) for i in range(3)]
+    produce(shop_topic, topic, placed)
+    ingest(shop_topic, DAY)
+    drop_topic(shop_topic, topic)
+    make_topic(shop_topic)
+    produce(shop_topic, topic, [change(2, 950, "u", partition=2, at=moment(DAY, 12, 1), status="lost")])
+    let(shop_topic, catalog, stopped(shop_topic, catalog, TopicRecreatedError))
+    ingest(shop_topic, DAY)
+    drop_topic(shop_topic, topic)
+    make_topic(shop_topic)
+    again = [change(i, 500 + i, "u", partition=i, at=moment(DAY, 13), status="paid") for i in range(3)]
+    produce(shop_topic, topic, [*again, change(0, 901, "u", at=moment(DAY, 13, 1), status="shipped")])
+    let(shop_topic, catalog, stopped(shop_topic, catalog, TopicRecreatedError))
+    name = stopped(shop_topic, catalog, PositionFellError)
+    assert name.endswith(":0:0-,1:0-,2:0-")
+    let(shop_topic, catalog, name)
+    ingest(shop_topic, DAY)
+    merge_silver(shop_topic, catalog, contract())
+    state = {row["order_id"]: (row["_epoch"], row["status"]) for row in silver_rows(shop_topic, catalog, contract())}
+    assert state == {0: (1, "shipped"), 1: (1, "paid"), 2: (1, "paid")}
+    assert_sound(shop_topic, catalog, DAY)
+
+
+def test_what_somebody_else_decides_meanwhile_is_not_decided_twice(
+    shop_topic: Settings, topic: str, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search takes minutes where much is unread: two people who accept the same find it both."""
+    produce(shop_topic, topic, [change(1, 100, at=moment(DAY))])
+    ingest(shop_topic, DAY)
+    produce(shop_topic, topic, [change(2, 50, at=moment(DAY))])
+    name = stopped(shop_topic, catalog, PositionFellError)
+    found = gap_acceptance._found
+
+    def overtaken(*judged: Any) -> Gap:
+        gap = found(*judged)
+        monkeypatch.setattr(gap_acceptance, "_found", found)
+        let(shop_topic, catalog, name)
+        ingest(shop_topic, DAY)
+        return gap
+
+    monkeypatch.setattr(gap_acceptance, "_found", overtaken)
+    let(shop_topic, catalog, name)
+    assert [each.epoch for each in Ledger.read(bronze_table(catalog, contract())).accepted] == [1]
     assert_sound(shop_topic, catalog, DAY)
 
 

@@ -9,14 +9,15 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from orders_platform.ingest.errors import StagedFileError
+from orders_platform.ingest.consumer import RangeReader
+from orders_platform.ingest.errors import StagedFileError, TopicRecreatedError
 from orders_platform.ingest.kafka_admin import KafkaAdmin
 from orders_platform.ingest.offsets import Intervals, OffsetRange, by_partition
 from orders_platform.ingest.staged_file import STAGED, StagedFile, read, sliced, staged_days, staged_files, write
 from orders_platform.ingest.staging import stage_day, stage_ranges
 from orders_platform.ingest.staging_files import FolderStorage, S3Storage, Storage, storage
 from orders_platform.settings import Settings
-from orders_platform_tests.ingest.broker_admin import settled
+from orders_platform_tests.ingest.broker_admin import drop_topic, make_topic, settled
 from orders_platform_tests.ingest.events import (
     Record,
     change,
@@ -58,6 +59,27 @@ def test_only_what_is_not_staged_yet_is_staged(shop_topic: Settings, topic: str)
     assert stage_day(shop_topic, contract(), DAY).ranges == (OffsetRange(0, 2, 5),)
     assert stage_day(shop_topic, contract(), DAY).records == 0
     assert stage_day(shop_topic, contract(), DAY, until={}).records == 0
+
+
+def test_records_of_a_topic_that_was_made_anew_meanwhile_are_not_staged_as_the_former_ones(
+    shop_topic: Settings, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that stood still between the look at the topic and the reading finds other records at the offsets."""
+    produce(shop_topic, topic, [change(i, i, at=moment(DAY)) for i in range(3)])
+    former = KafkaAdmin(shop_topic).topic(topic).topic_id
+
+    class Late(RangeReader):
+        def __enter__(self) -> Late:
+            drop_topic(shop_topic, topic)
+            make_topic(shop_topic)
+            produce(shop_topic, topic, [change(10 + i, 10 + i, at=moment(DAY)) for i in range(5)])
+            super().__enter__()
+            return self
+
+    monkeypatch.setattr("orders_platform.ingest.staging.RangeReader", Late)
+    with pytest.raises(TopicRecreatedError, match=f"made anew while it was read .id {former} then"):
+        stage_day(shop_topic, contract(), DAY)
+    assert staged_files(storage(shop_topic), topic, former, DAY) == []
 
 
 def test_a_range_that_ends_in_an_aborted_transaction_is_complete_without_its_records(

@@ -61,11 +61,12 @@ class Behind:
         )
 
 
-def find_behind(platform: Platform, tables: Collection[str] = ()) -> Behind:
+def find_behind(platform: Platform, tables: Collection[str] = (), seconds: float | None = None) -> Behind:
     """Asks Kafka (admin calls, bounded in time) and the catalog, for all tables (or those named) at once.
 
     Raises:
-        BrokerUnavailableError: when the broker takes more than `kafka_admin.ANSWER_SECONDS` for its answers.
+        BrokerUnavailableError: when the broker takes more than `seconds` (`kafka_admin.ANSWER_SECONDS`) for its answers
+            about a table.
         TopicMissingError: if none of the topics is there. If only some are not, those tables are `stopped`.
     """
     from orders_platform.ingest.errors import IngestError, LedgerError, TopicMissingError
@@ -73,7 +74,7 @@ def find_behind(platform: Platform, tables: Collection[str] = ()) -> Behind:
     platform.catalog  # noqa: B018 opened here, once, and not by five threads at the same time
     contracts = [contract for contract in platform.contracts if not tables or contract.table in tables]
     with ThreadPoolExecutor(max_workers=len(contracts)) as pool:
-        found = list(pool.map(lambda contract: _unread(platform, contract), contracts))
+        found = list(pool.map(lambda contract: _unread(platform, contract, seconds), contracts))
     missing = [each for each in found if isinstance(each, TopicMissingError)]
     if missing and len(missing) == len(found):
         raise missing[0]
@@ -92,13 +93,13 @@ def find_behind(platform: Platform, tables: Collection[str] = ()) -> Behind:
     )
 
 
-def _unread(platform: Platform, contract: Contract) -> tuple[UnreadDay, ...] | IngestError:
+def _unread(platform: Platform, contract: Contract, seconds: float | None) -> tuple[UnreadDay, ...] | IngestError:
     """A table's unread days, or why it cannot be loaded."""
     from orders_platform.ingest.backlog import unread
     from orders_platform.ingest.errors import BeforeFirstDayError, IngestError
 
     try:
-        days = unread(platform.settings, platform.catalog, contract).days
+        days = unread(platform.settings, platform.catalog, contract, seconds).days
     except IngestError as error:
         if may_pass(error):
             raise
