@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -25,7 +24,7 @@ DAY_MILLISECONDS = 86_400_000
 MOVING = frozenset(
     {
         KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError._DESTROY_BROKER,
     }
 )  # fmt: skip
 """A new topic answers so for some milliseconds, a broker that stood still for a second: asked until the deadline."""
@@ -109,8 +108,7 @@ class KafkaAdmin:
         Raises:
             TopicMissingError: naming the topic.
         """
-        with self._asking():
-            return self._topic(name)
+        return self._asked(lambda: self._topic(name))
 
     def _topic(self, name: str) -> TopicLog:
         described = self._ask(lambda left: self._client.describe_topics(TopicCollection([name]), request_timeout=left))
@@ -151,8 +149,7 @@ class KafkaAdmin:
     def first_at(self, name: str, moments: Iterable[tuple[int, int]]) -> dict[tuple[int, int], Found | None]:
         """For each (partition, milliseconds since 1970): the first committed record at or after it, if there is one."""
         wanted = list(dict.fromkeys(moments))
-        with self._asking():
-            return self._while_led(lambda: self._first_at(name, wanted))
+        return self._asked(lambda: self._first_at(name, wanted))
 
     def _first_at(self, name: str, wanted: list[tuple[int, int]]) -> dict[tuple[int, int], Found | None]:
         asked = []
@@ -172,10 +169,7 @@ class KafkaAdmin:
 
     def refuse_unbounded_timestamps(self, name: str) -> None:
         """Raises `UnboundedTimestampsError` where producers may write timestamps more than a day ahead."""
-        resource = ConfigResource(ResourceType.TOPIC, name)
-        with self._asking():
-            futures = self._ask(lambda left: self._client.describe_configs([resource], request_timeout=left))
-            config = self._result(futures[resource], f"read the settings of {name}")
+        config = self._asked(lambda: self._config(name))
         ahead = int(config["message.timestamp.after.max.ms"].value)
         if config["message.timestamp.type"].value != "LogAppendTime" and ahead > DAY_MILLISECONDS:
             raise UnboundedTimestampsError(
@@ -184,33 +178,31 @@ class KafkaAdmin:
                 f"to at most {DAY_MILLISECONDS}; nothing was read"
             )
 
+    def _config(self, name: str) -> dict[str, Any]:
+        resource = ConfigResource(ResourceType.TOPIC, name)
+        futures = self._ask(lambda left: self._client.describe_configs([resource], request_timeout=left))
+        found: dict[str, Any] = self._result(futures[resource], f"read the settings of {name}")
+        return found
+
     def _offsets(self, name: str, partitions: list[int], spec: OffsetSpec, committed: bool = True) -> dict[int, int]:
         level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
         places = {TopicPartition(name, partition): spec for partition in partitions}
+        futures = self._ask(lambda left: self._client.list_offsets(places, isolation_level=level, request_timeout=left))
+        return {tp.partition: self._result(f, f"list offsets of {name}").offset for tp, f in futures.items()}
 
-        def asked() -> dict[int, int]:
-            futures = self._ask(
-                lambda left: self._client.list_offsets(places, isolation_level=level, request_timeout=left)
-            )
-            return {tp.partition: self._result(f, f"list offsets of {name}").offset for tp, f in futures.items()}
+    def _asked(self, ask: Callable[[], T]) -> T:
+        """What `ask` returns; it asks again as long as a partition's leader is being chosen.
 
-        return self._while_led(asked)
-
-    def _while_led(self, ask: Callable[[], T]) -> T:
-        """What `ask` returns; it asks again as long as a partition's leader is being chosen."""
-        while True:
-            try:
-                return ask()
-            except _LeaderMovingError:
-                time.sleep(PAUSE_SECONDS)
-
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
-        """A call, which takes of the time that all of them have."""
+        It takes of the time that all calls have.
+        """
         began = time.monotonic()
         self._deadline = began + self._left_seconds
         try:
-            yield
+            while True:
+                try:
+                    return ask()
+                except _LeaderMovingError:
+                    time.sleep(PAUSE_SECONDS)
         finally:
             self._left_seconds -= time.monotonic() - began
 

@@ -6,14 +6,13 @@ A hash of the key would cut more evenly, but PostgreSQL would have to read the w
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from psycopg import sql
 
 from orders_platform.contracts import Column, Contract
-from orders_platform.lake.schemas import duckdb_type, quoted
+from orders_platform.lake.schemas import quoted
 from orders_platform.quality.sides import Key
 
 _TEXT = re.compile(r"text|varchar|character varying|(varchar|character varying)\s*\(\s*\d+\s*\)")
@@ -34,7 +33,7 @@ class KeyRange:
         """The condition in the shop's database."""
         key = postgres_key(contract)
         bounds = [
-            sql.SQL("({}) {} ({})").format(key, sql.SQL(operator), _postgres_values(contract, bound))
+            sql.SQL("({}) {} ({})").format(key, sql.SQL(operator), _postgres_values(bound))
             for operator, bound in ((">=", self.first), ("<", self.until))
             if bound is not None
         ]
@@ -99,30 +98,29 @@ def _is_ordered(column: Column) -> bool:
     return _is_text(column) or column.source_type.strip().lower() == "uuid"
 
 
-def _postgres_values(contract: Contract, key: Key) -> sql.Composable:
-    values: Iterable[tuple[Column, Any]] = zip(contract.key_columns, key, strict=True)
-    return sql.SQL(", ").join(
-        sql.SQL("{}::{}").format(sql.Literal(value), sql.SQL(column.source_type)) for column, value in values
-    )
+# Literals are not cast: both databases take them as the column's own type, which may be wider than the contract's.
+
+
+def _postgres_values(key: Key) -> sql.Composable:
+    return sql.SQL(", ").join(map(sql.Literal, key))
 
 
 # DuckDB compares rows of columns, but not between two others; spelled out, it also leaves out row groups.
 
 
 def _lower(columns: Sequence[Column], bound: Key) -> str:
-    name, value = quoted(columns[0].name), _literal(columns[0], bound[0])
+    name, value = quoted(columns[0].name), _literal(bound[0])
     if len(columns) == 1:
         return f"{name} >= {value}"
     return f"{name} >= {value} AND ({name} > {value} OR ({_lower(columns[1:], bound[1:])}))"
 
 
 def _upper(columns: Sequence[Column], bound: Key) -> str:
-    name, value = quoted(columns[0].name), _literal(columns[0], bound[0])
+    name, value = quoted(columns[0].name), _literal(bound[0])
     if len(columns) == 1:
         return f"{name} < {value}"
     return f"{name} <= {value} AND ({name} < {value} OR ({_upper(columns[1:], bound[1:])}))"
 
 
-def _literal(column: Column, value: str | None) -> str:
-    text = "'" + str(value).replace("'", "''") + "'"
-    return f"CAST({text} AS {duckdb_type(column.type)})"
+def _literal(value: str | None) -> str:
+    return "'" + str(value).replace("'", "''") + "'"

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import psycopg
 
 from orders_platform.contracts import Contract, load_contracts
-from orders_platform.ingest.kafka_admin import KafkaAdmin
+from orders_platform.ingest.kafka_admin import ANSWER_SECONDS, KafkaAdmin
 from orders_platform.settings import Settings
 from orders_platform.stack.debezium import SLOT, read_slot
 from orders_platform.stack.errors import StackError
@@ -60,7 +60,7 @@ def wait_until_captured(
                 raise _late(seconds, reached)
             time.sleep(POLL_SECONDS)
     # The broker tells the readers of each partition of a transaction's end after it has told the producer.
-    admin = KafkaAdmin(settings, max(1.0, until - time.monotonic()))
+    admin = KafkaAdmin(settings, max(ANSWER_SECONDS, until - time.monotonic()))
     for name in [contract.topic(settings.topic_prefix) for contract in contracts or load_contracts()]:
         written = {p: bounds.high_watermark for p, bounds in admin.topic(name).partitions.items()}
         while any(bounds.stable_end < written.get(p, 0) for p, bounds in admin.topic(name).partitions.items()):

@@ -70,6 +70,8 @@ def link(wanted: Path, target: Path) -> None:
         return
     shutil.rmtree(target.parent, ignore_errors=True)
     target.parent.mkdir(parents=True)
+    for folder in (target.parent, target.parent.parent):  # whatever the umask
+        folder.chmod(0o755)
     wanted.symlink_to(target)
 
 
@@ -92,7 +94,8 @@ def programs_for_others(package: Path, libraries: Path, version: str, roots_plac
     copy = place / package.name
     with _alone(roots_place):
         if not copy.exists():
-            temporary = roots_place / f"programs-{version}.{os.getpid()}"
+            temporary = roots_place / f"programs-{version}.new"
+            shutil.rmtree(temporary, ignore_errors=True)  # of one that was killed
             for source in (package, libraries):
                 shutil.copytree(source, temporary / source.name, symlinks=True)
             for path in [temporary, *temporary.rglob("*")]:

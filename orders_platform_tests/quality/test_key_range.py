@@ -99,6 +99,36 @@ def test_slices_follow_one_another_and_hold_the_same_keys_on_both_sides(shop_dsn
     assert slices > 1
 
 
+WIDER = {
+    "integer": ("integer", "bigint", [(n,) for n in (5, 2**31 - 1, 3_000_000_000, 3_000_000_001, 2**40)]),
+    "varchar": ("varchar(3)", "text", [(text,) for text in ("abc", "abcd", "abce", "abd", "zzzz", "zzzzz")]),
+    "decimal": ("numeric(4,1)", "numeric(12,3)", [(n,) for n in ("1.204", "1.205", "123456.000", "999999.999")]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WIDER)
+def test_keys_that_are_wider_than_the_contract_says_are_cut_as_they_are(shop_dsn: str, name: str) -> None:
+    """A key that the shop has widened, or a bound of one that is, is no error and moves no row to another slice."""
+    declared, actual, keys = WIDER[name]
+    fill(shop_dsn, table(actual), keys)
+    contract = table(declared)
+    with shop_snapshot(shop_dsn) as snapshot, duckdb.connect() as con:
+        con.execute(f'CREATE TABLE things ("Key 0" {duckdb_type(table(actual).columns[0].type)})')
+        con.executemany("INSERT INTO things VALUES (?)", keys)
+        first, seen = None, []
+        while True:
+            until = key_after(snapshot, contract, first, 1)
+            within = KeyRange(first, until)
+            query = sql.SQL('SELECT "Key 0"::text FROM "Things" WHERE {}').format(within.postgres(contract))
+            there = snapshot.connection.execute(query).fetchall()
+            assert there == con.execute(f'SELECT "Key 0"::text FROM things WHERE {within.duckdb(contract)}').fetchall()
+            seen += there
+            if until is None:
+                break
+            first = until
+    assert sorted(seen) == sorted((str(key),) for (key,) in keys)
+
+
 @pytest.mark.parametrize("kind", ["numeric", "interval", "double precision", "char(3)", "jsonb", "bytea", "time"])
 def test_keys_that_both_sides_might_sort_in_different_ways_are_not_cut(kind: str) -> None:
     assert not has_one_order(table("bigint", kind))

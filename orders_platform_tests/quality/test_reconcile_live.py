@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from confluent_kafka import Producer
 from pyiceberg.catalog import Catalog
 
 from orders_platform.contracts import load_contracts
@@ -142,6 +143,28 @@ def test_a_transaction_that_wrote_before_the_marker_and_committed_after_it_is_a_
         with working(lambda stop: carry(live_stack, open_catalog(live_stack), stop)):
             patient = compare(con, pair, Patience(limit_seconds=120), 10)
     assert patient.equal, str(patient)
+
+
+def test_a_fence_waits_for_what_is_in_kafka_and_not_yet_marked_as_committed(
+    live_stack: Settings, catalog: Catalog
+) -> None:
+    """The broker tells the readers of each partition of a transaction's end after it has told the connector."""
+    orders = contract_of("orders")
+    producer = Producer({**live_stack.kafka_config, "transactional.id": "slow", "log_level": 0})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(orders.topic(live_stack.topic_prefix), b"of a transaction that ends late", partition=1)
+    producer.flush(30)
+    try:
+        fence = SilverFence(live_stack, catalog, orders)
+        with working(lambda stop: carry(live_stack, open_catalog(live_stack), stop)):
+            _until(lambda: fence() or fence._log is not None)
+            _until(lambda: not unread(live_stack, catalog, orders).days)
+        assert not fence()
+    finally:
+        producer.abort_transaction(30)
+    with working(lambda stop: carry(live_stack, open_catalog(live_stack), stop)):
+        _until(fence)
 
 
 def _lsn(settings: Settings, catalog: Catalog, order_id: int) -> int:

@@ -79,11 +79,26 @@ def test_programs_that_only_root_can_reach_are_copied(tmp_path: Path) -> None:
     program.chmod(0o700)
     (libraries / "library.so").write_text("", encoding="ascii")
     place = tmp_path / "place"
+    half = place / "programs-1.0.new" / "package" / "bin"  # of one that was killed
+    half.mkdir(parents=True)
+    (half / "another").write_text("", encoding="ascii")
     copy = unprivileged.programs_for_others(package, libraries, "1.0", place)
     assert copy == place / "programs-1.0" / "package"
+    assert [each.name for each in (copy / "bin").iterdir()] == ["program"]
     assert (copy / "bin" / "program").stat().st_mode & 0o055 == 0o055
     assert (copy.parent / "package.libs" / "library.so").stat().st_mode & 0o044 == 0o044
     assert unprivileged.programs_for_others(package, libraries, "1.0", place) == copy
+
+
+def test_whatever_the_umask_others_reach_the_data_of_their_server(tmp_path: Path) -> None:
+    wanted, place = tmp_path / "home" / "data", tmp_path / "place"
+    before = os.umask(0o077)
+    try:
+        unprivileged.link(wanted, place / "of this home" / "data")
+    finally:
+        os.umask(before)
+    assert wanted.readlink() == place / "of this home" / "data"
+    assert [each.stat().st_mode & 0o777 for each in (place, place / "of this home")] == [0o755, 0o755]
 
 
 def test_after_a_power_cut_it_starts_although_its_lock_names_a_living_process(
