@@ -148,11 +148,15 @@ class Ledger:
         return done
 
     def places(self, topic_id: str) -> dict[int, Place]:
-        """Where the partitions of a log stand; a new topic goes on where the one stood that it has replaced."""
+        """Where the partitions of a log stand; one that continues another goes on where that one stood."""
         found = dict(self.positions.get(topic_id, {}))
         for each in self.accepted:
-            if each.continues_as == topic_id and each.gap.kind is GapKind.REPLACED:
-                found = {p: replace(at, next=0) for p, at in self.places(each.gap.log_id).items()} | found
+            if each.continues_as == topic_id:
+                for partition, at in self.places(each.gap.log_id).items():
+                    begins = 0 if each.gap.kind is GapKind.REPLACED else at.next
+                    if cut := each.gap.kind is GapKind.TRUNCATED and each.gap.of(partition):
+                        begins = cut.first
+                    found.setdefault(partition, replace(at, next=begins))
         return found
 
     @property

@@ -30,7 +30,7 @@ def refuse_another_log(log: TopicLog, ledger: Ledger, place: Storage) -> None:
     """
     seen = {*ledger.intervals, *(each.continues_as for each in ledger.accepted if each.continues_as)}
     if log.topic_id not in ledger.intervals:
-        seen.update(place.folders(log.name))
+        seen.update(name for name in place.folders(log.name) if _was_seen(place, f"{log.name}/{name}"))
     others = sorted(seen - ledger.closed - {log.topic_id})
     if others:
         former = others[0]
@@ -50,6 +50,11 @@ def refuse_another_log(log: TopicLog, ledger: Ledger, place: Storage) -> None:
             _replaced(log, ledger, log.topic_id),
         )
     refuse_truncated(log, ledger.intervals.get(log.topic_id, {}), "bronze holds")
+
+
+def _was_seen(place: Storage, folder: str) -> bool:
+    """Whether a folder is what staging keeps of a log, and not somebody else's."""
+    return "origin.json" in place.names(folder) or any(name.startswith("dt=") for name in place.folders(folder))
 
 
 def refuse_truncated(log: TopicLog, held: Mapping[int, Intervals], who: str) -> None:

@@ -51,9 +51,8 @@ def topic_id(settings: Settings, contract: Contract) -> str:
 def create_topics(settings: Settings, contracts: Iterable[Contract]) -> tuple[str, ...]:
     """Makes the topics that are missing, and leaves the others as they are.
 
-    A table's topic has 3 partitions and keeps 7 days; heartbeats and transaction metadata need an order of their own
-    and no more than one partition. So do notifications, which are kept: they say that the tables were read
-    (`stack.complete_snapshot`). Timestamps are the broker's: days then follow one clock.
+    A table's topic has 3 partitions and keeps 7 days; heartbeats, transaction metadata and notifications need an order
+    of their own and no more than one partition. Timestamps are the broker's: days then follow one clock.
 
     Returns:
         The names of the topics made by this call; each of their partitions has a leader.
@@ -73,9 +72,8 @@ def create_topics(settings: Settings, contracts: Iterable[Contract]) -> tuple[st
         *(NewTopic(name, num_partitions=PARTITIONS, config=config) for name in tables),
         *(
             NewTopic(name, num_partitions=1, config=config)
-            for name in (heartbeat_topic(settings), transaction_topic(settings))
+            for name in (heartbeat_topic(settings), transaction_topic(settings), notification_topic(settings))
         ),
-        NewTopic(notification_topic(settings), num_partitions=1, config={**config, "retention.ms": "-1"}),
     ]
     made: list[str] = []
     unanswered: set[str] = set()

@@ -98,7 +98,8 @@ def _is_ordered(column: Column) -> bool:
     return _is_text(column) or column.source_type.strip().lower() == "uuid"
 
 
-# Literals are not cast: both databases take them as the column's own type, which may be wider than the contract's.
+# The shop's key may be wider than the contract says, and silver's narrower than the shop's for a while. So PostgreSQL
+# takes literals as the column's own type, and for DuckDB numbers are wide enough to be compared with any.
 
 
 def _postgres_values(key: Key) -> sql.Composable:
@@ -109,18 +110,23 @@ def _postgres_values(key: Key) -> sql.Composable:
 
 
 def _lower(columns: Sequence[Column], bound: Key) -> str:
-    name, value = quoted(columns[0].name), _literal(bound[0])
+    name, value = quoted(columns[0].name), _literal(columns[0], bound[0])
     if len(columns) == 1:
         return f"{name} >= {value}"
     return f"{name} >= {value} AND ({name} > {value} OR ({_lower(columns[1:], bound[1:])}))"
 
 
 def _upper(columns: Sequence[Column], bound: Key) -> str:
-    name, value = quoted(columns[0].name), _literal(bound[0])
+    name, value = quoted(columns[0].name), _literal(columns[0], bound[0])
     if len(columns) == 1:
         return f"{name} < {value}"
     return f"{name} <= {value} AND ({name} < {value} OR ({_upper(columns[1:], bound[1:])}))"
 
 
-def _literal(value: str | None) -> str:
-    return "'" + str(value).replace("'", "''") + "'"
+def _literal(column: Column, value: str | None) -> str:
+    text = "'" + str(value).replace("'", "''") + "'"
+    if column.type in ("int", "long"):
+        return f"CAST({text} AS BIGINT)"
+    if column.type.startswith("decimal"):
+        return f"CAST({text} AS DECIMAL(38, {len(str(value).partition('.')[2])}))"
+    return text

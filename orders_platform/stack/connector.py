@@ -31,6 +31,7 @@ from orders_platform.stack.recovery import PostgresRestoredError, Recovery, deci
 RUNNING_SECONDS = 120.0
 STOPPED_SECONDS = 30.0
 STREAMING_SECONDS = 10.0
+BEGUN_SECONDS = 60.0
 DELIVERED_SECONDS = 30.0
 SECOND_FAILURE_SECONDS = 30.0
 """For that long Connect may still tell of the first failure, unless it has told of a start since."""
@@ -58,7 +59,7 @@ def ensure_connector(
         before = connector_config(settings, known, "initial", publication)
         rest.create_stopped(CONNECTOR, before)
     try:
-        recovery = decide_for(settings, accept_new_slot=accept_new_slot)
+        recovery = decide_for(settings, contracts, accept_new_slot=accept_new_slot)
     except PostgresRestoredError:
         rest.stop(CONNECTOR)
         raise
@@ -71,22 +72,27 @@ def ensure_connector(
     elif changed := sorted(name for name in {*before, *config} if before.get(name) != config.get(name)):
         report(f"the connector's configuration has changed: {', '.join(changed)}")
     if not resumes or before != config:
-        if recovery.reads_all_tables:
-            note_asked(settings)  # first: what is cut short here, or later, is begun again
+        new = [] if recovery.reads_all_tables else _new_tables(before, contracts)
+        if new:
+            _refuse_without_signals(settings.postgres)
         # Stopped in between: otherwise the task of before goes on for a while, and looks like the new one.
         _stop(rest)
+        if recovery.reads_all_tables:
+            note_asked(settings)  # first: what is cut short from here on is begun again
         if not resumes and rest.offsets(CONNECTOR):
             rest.delete_offsets(CONNECTOR)
         if recovery.reads_all_tables:
             _drop_slot(settings.postgres)
-        else:
-            # Before they are in the configuration: who is cut short in between asks for them again.
-            _read_new_tables(settings, before, contracts, report)
+        for table in new:  # before they are in the configuration: who is cut short in between asks for them again
+            report(f"reading the rows of {table} by an incremental snapshot")
+            request_snapshot(settings.postgres, [table])
         rest.put_config(CONNECTOR, config)
         rest.resume(CONNECTOR)
     elif (status := rest.status(CONNECTOR)) is not None and status.state in ("STOPPED", "PAUSED"):
         rest.resume(CONNECTOR)
     _wait_until_running(rest, report)
+    if recovery.reads_all_tables:
+        _wait_until_begun(settings, rest, report)
     if _streams(settings) and recovery.reads_all_tables:
         _refuse_passed_over(settings)
     publish_generated_columns(settings.postgres)
@@ -100,15 +106,18 @@ def ensure_connector(
     return recovery
 
 
-def decide_for(settings: Settings, *, accept_new_slot: bool = False) -> Recovery:
+def decide_for(settings: Settings, contracts: tuple[Contract, ...], *, accept_new_slot: bool = False) -> Recovery:
     """The decision for this stack as it is now. Raises `SlotLostError`, `PostgresRestoredError`, `StackError`."""
     offsets = [entry["offset"] for entry in ConnectRest(settings).offsets(CONNECTOR) if entry["offset"].get("lsn")]
     found = read_slot(settings.postgres)
     slot = found is not None and found.usable
+    owed = is_owed(settings) if slot else None
+    if slot and owed is None and not offsets:  # the notes have expired: who has delivered something has read the tables
+        owed = not any(has_delivered(settings, contract) for contract in contracts)
     return decide(
         offsets=bool(offsets),
         slot=slot,
-        owed=is_owed(settings) if slot else None,
+        owed=owed,
         reading=any("snapshot" in each for each in offsets),
         restored=any(int(each["lsn"]) > end_of_log(settings.postgres) for each in offsets),
         accept_new_slot=accept_new_slot,
@@ -118,14 +127,11 @@ def decide_for(settings: Settings, *, accept_new_slot: bool = False) -> Recovery
 def _empty_tables(settings: Settings, contracts: tuple[Contract, ...]) -> set[str]:
     """Tables without rows in PostgreSQL of which something was delivered before: a snapshot does not tell of them."""
     found = set()
-    errors = psycopg.errors
-    passing = (errors.UndefinedTable, errors.InsufficientPrivilege, errors.LockNotAvailable)
     with psycopg.connect(settings.postgres, autocommit=True, connect_timeout=10) as connection:
         connection.execute("SET lock_timeout = '2s'")
         for contract in contracts:
             query = sql.SQL("SELECT FROM {} LIMIT 1").format(sql.Identifier(contract.schema, contract.source_table))
-            # Debezium itself says what it may not read.
-            with suppress(*passing):
+            with suppress(psycopg.Error):  # Debezium itself says what it may not read, and this is a hint
                 if connection.execute(query).fetchone() is None and has_delivered(settings, contract):
                     found.add(contract.table)
     return found
@@ -180,6 +186,20 @@ def _streams(settings: Settings) -> bool:
     return False
 
 
+def _wait_until_begun(settings: Settings, rest: ConnectRest, report: Report) -> None:
+    """Until Debezium reads the tables, or has read them, or goes on without. The slot waits for open transactions."""
+    deadline = time.monotonic() + BEGUN_SECONDS
+    while time.monotonic() < deadline:
+        slot = read_slot(settings.postgres)
+        if (slot is not None and slot.active) or any("snapshot" in each["offset"] for each in rest.offsets(CONNECTOR)):
+            return
+        time.sleep(POLL_SECONDS)
+    report(
+        f"Debezium has not begun to read the tables after {BEGUN_SECONDS:g} s: it waits for transactions that are open "
+        "in PostgreSQL, or its log says why"
+    )
+
+
 def _refuse_passed_over(settings: Settings) -> None:
     """Raises `StackError` if the connector streams changes and has not delivered the snapshot that comes first."""
     deadline = time.monotonic() + DELIVERED_SECONDS
@@ -209,14 +229,20 @@ def _drop_slot(dsn: str) -> None:
                 return
 
 
-def _read_new_tables(
-    settings: Settings, before: Mapping[str, str], contracts: tuple[Contract, ...], report: Report
-) -> None:
+def _new_tables(before: Mapping[str, str], contracts: tuple[Contract, ...]) -> list[str]:
     known = set(before.get("table.include.list", "").split(","))
-    new = [name for contract in contracts if (name := table_pattern(contract)) not in known]
-    if new:
-        report(f"reading the rows of {', '.join(new)} by an incremental snapshot")
-        request_snapshot(settings.postgres, new)
+    return [name for contract in contracts if (name := table_pattern(contract)) not in known]
+
+
+def _refuse_without_signals(dsn: str) -> None:
+    """Raises `StackError` where our role may not ask for a snapshot: before the connector is stopped for it."""
+    with psycopg.connect(dsn, connect_timeout=10) as connection:
+        row = connection.execute("SELECT has_table_privilege(%s, 'INSERT'), current_user", [SIGNAL_TABLE]).fetchone()
+    if row and not row[0]:
+        raise StackError(
+            f"the rows of a new table are read when {SIGNAL_TABLE} says so, and our role may not write to it: have its "
+            f"owner run GRANT SELECT, INSERT, DELETE ON {SIGNAL_TABLE} TO {row[1]}"
+        )
 
 
 def request_snapshot(dsn: str, tables: list[str]) -> str:

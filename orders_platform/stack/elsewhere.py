@@ -98,11 +98,11 @@ def _postgres(settings: Settings) -> str:
 
 
 def _kafka(settings: Settings) -> str:
-    admin, missing = KafkaAdmin(settings, ANSWER_SECONDS), []
+    missing = []
     topics = [contract.topic(settings.topic_prefix) for contract in load_contracts()]
     for topic in topics:
         try:
-            admin.topic(topic)
+            KafkaAdmin(settings, ANSWER_SECONDS).topic(topic)
         except TopicMissingError:
             missing.append(topic)
     if missing:

@@ -31,6 +31,7 @@ from orders_platform.ingest.ledger_check import check_bronze
 from orders_platform.ingest.ledger_rebuild import NotNeededError, rebuild
 from orders_platform.ingest.ledger_view import view
 from orders_platform.ingest.offsets import Intervals, OffsetRange
+from orders_platform.ingest.positions import Place
 from orders_platform.ingest.staging import stage_day
 from orders_platform.lake.commits import commit
 from orders_platform.lake.maintenance import expire
@@ -228,6 +229,23 @@ def test_a_new_topic_of_a_restored_database_begins_an_epoch_once_both_are_accept
     state = {row["order_id"]: (row["_epoch"], row["status"]) for row in silver_rows(shop_topic, catalog, contract())}
     assert state == {0: (1, "shipped"), 1: (1, "paid"), 2: (1, "paid")}
     assert_sound(shop_topic, catalog, DAY)
+
+
+def test_a_log_that_was_cut_back_together_with_its_database_begins_an_epoch(
+    shop_topic: Settings, topic: str, catalog: Catalog
+) -> None:
+    """Kafka and PostgreSQL were restored from one backup: what comes lies below what is loaded, and would lose."""
+    produce(shop_topic, topic, [change(i, 100 + i, at=moment(DAY)) for i in range(2)])
+    ingest(shop_topic, DAY)
+    table = bronze_table(catalog, contract())
+    ledger = Ledger.read(table)
+    (topic_id,) = ledger.intervals
+    # As if two more had been loaded, the last one from position 900.
+    lost = ledger.including(topic_id, [OffsetRange(0, 2, 4)], 0, {0: Place(4, 0, 900)})
+    commit(table, expected=ledger.snapshot_id, add=(), summary=lost.summary())
+    let(shop_topic, catalog, stopped(shop_topic, catalog, OffsetsResetError))
+    produce(shop_topic, topic, [change(1, 500, "u", at=moment(DAY, 13), status="paid")])
+    assert stopped(shop_topic, catalog, PositionFellError).endswith(":0:2-,1:0-,2:0-")
 
 
 def test_what_somebody_else_decides_meanwhile_is_not_decided_twice(

@@ -11,12 +11,13 @@ from unittest.mock import Mock
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from orders_platform.contracts import load_contracts
 from orders_platform.ingest.topics import create_topics
 from orders_platform.settings import Settings
 from orders_platform.stack.connect_rest import ConnectRefusedError, ConnectRest
-from orders_platform.stack.connector import ensure_connector, request_snapshot
+from orders_platform.stack.connector import _refuse_without_signals, ensure_connector, request_snapshot
 from orders_platform.stack.debezium import CONNECTOR, SLOT, connector_config, read_slot
 from orders_platform.stack.errors import StackError
 from orders_platform.stack.part import UnhealthyError
@@ -140,7 +141,6 @@ def test_a_snapshot_that_debezium_passes_over_is_noticed_and_begun_again(
 
     with monkeypatch.context() as patched:
         patched.setattr(ConnectRest, "put_config", broken_off)
-        patched.setattr("orders_platform.stack.connector.STREAMING_SECONDS", 120.0)
         patched.setattr("orders_platform.stack.connector.DELIVERED_SECONDS", 2.0)
         with pytest.raises(StackError, match="passed over that"):
             ensure_connector(troubled_stack, CONTRACTS, print)
@@ -251,6 +251,12 @@ def test_a_table_whose_contract_is_new_is_read_also_by_the_second_attempt(
     finally:
         ensure_connector(troubled_stack, CONTRACTS, print)
         _execute(troubled_stack, f"DROP TABLE public.{table}")
+
+
+def test_a_role_that_may_not_ask_for_rows_is_told_what_to_have_granted(troubled_stack: Settings) -> None:
+    _refuse_without_signals(troubled_stack.postgres)
+    with pytest.raises(StackError, match=r"may not write to it: .* GRANT SELECT, INSERT, DELETE ON .* TO pg_monitor"):
+        _refuse_without_signals(make_conninfo(troubled_stack.postgres, options="-c role=pg_monitor"))
 
 
 def test_rows_can_be_read_anew_by_a_signal(troubled_stack: Settings) -> None:
