@@ -145,7 +145,7 @@ def test_case_5_a_topic_made_again_is_a_loud_error_until_one_command_accepts_it(
     drop_topic(shop_topic, topic)
     make_topic(shop_topic)
     produce(shop_topic, topic, [change(9, 9, at=moment(DAY))])
-    with pytest.raises(TopicRecreatedError, match=r"came from id .* \(up to \[0\] 2\): it was deleted and made again"):
+    with pytest.raises(TopicRecreatedError, match=r"so far it had id .* \(loaded up to \[0\] 2\): it was deleted"):
         ingest(shop_topic, DAY)
     assert orders_of(shop_topic) == [0, 1, 2]
     assert accept(command, "replaced")["ranges"] == [[0, 3, 2**63 - 1]]
