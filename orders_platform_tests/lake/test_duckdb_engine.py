@@ -6,6 +6,7 @@ import multiprocessing
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import pairwise
+from multiprocessing.connection import Connection
 
 import duckdb
 import pytest
@@ -21,6 +22,7 @@ from orders_platform.lake.schemas import bronze_schema, duckdb_type
 from orders_platform.settings import Settings
 from orders_platform_tests.conftest import new_settings
 from orders_platform_tests.lake.changes import DAY, append, bronze, contract, order, product, read
+from orders_platform_tests.waiting import PATIENCE_SECONDS
 
 PRODUCTS = contract("products")
 
@@ -174,11 +176,19 @@ def test_a_forked_process_has_a_database_of_its_own(settings: Settings) -> None:
     """Threads of a database do not come along into a fork: its queries would wait for them for ever."""
     with connect(settings) as con:
         con.execute("SELECT sum(range) FROM range(1000000)")
-    with multiprocessing.get_context("fork").Pool(1) as pool:
-        assert pool.apply_async(_sum, (settings,)).get(60) == 499_999_500_000
+    context = multiprocessing.get_context("fork")
+    answers, sender = context.Pipe(duplex=False)
+    forked = context.Process(target=_send_sum, args=(settings, sender))
+    forked.start()
+    try:
+        assert answers.poll(PATIENCE_SECONDS)
+        assert answers.recv() == 499_999_500_000
+    finally:
+        forked.kill()  # what else was forked with it may keep it from ending
+        forked.join()
 
 
-def _sum(settings: Settings) -> int:
+def _send_sum(settings: Settings, sender: Connection) -> None:
     with connect(settings) as con:
         (found,) = con.execute("SELECT sum(range) FROM range(1000000)").fetchall()[0]
-    return int(found)
+    sender.send(int(found))
